@@ -1,0 +1,99 @@
+//! One run from fork to report: the same for both programs, over any transport.
+
+use std::os::fd::AsFd;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::peers::Settled;
+use crate::{
+    Directory, Error, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
+    Transport, peer,
+};
+
+/// Copies the job's source to its peers over `transport`.
+///
+/// Call it after [`Job::check`]. It forks the peers, so the process must have one thread only; when
+/// it returns, all of them have been reaped. What happens to one peer is in the report, and so is
+/// the reason why a run as a whole was given up ([`Report::aborted`]).
+///
+/// # Errors
+/// Only if the run could not begin, or the kernel refuses to say how it ended. No peer is left
+/// then.
+pub fn copy<T: Transport>(job: &Job, transport: &T) -> Result<Report, Error> {
+    let run = Run {
+        job,
+        shared: match job.has_own_directories() {
+            true => None,
+            false => Some(Directory::open_or_create(&job.directory.render(PeerId(0)))?),
+        },
+        token: random_token()?,
+    };
+    let settled = run.serve(transport);
+    if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|(_, stored)| stored.is_ok()))
+    {
+        run.remove_hidden_names();
+    }
+    run.report(settled?)
+}
+
+/// What the server and its peers know of the run beside the job.
+pub(crate) struct Run<'j> {
+    pub(crate) job: &'j Job,
+    /// The one directory of all peers, unless each has its own.
+    pub(crate) shared: Option<Directory>,
+    /// Tells this run's hidden names from all others.
+    token: u64,
+}
+
+impl Run<'_> {
+    /// The name of a peer's file where it must have one before its final name.
+    pub(crate) fn hidden_name(&self, peer: PeerId) -> Result<FileName, Error> {
+        FileName::new(format!(".{:016x}-{peer}", self.token).as_bytes())
+    }
+
+    /// Forks, serves, and waits for the end of all peers.
+    fn serve<T: Transport>(&self, transport: &T) -> Result<Settled, Error> {
+        let source = &self.job.source;
+        let keep: Vec<_> = self.shared.iter().map(AsFd::as_fd).collect();
+        let mut peers = Peers::fork(self.job.peers, source, &keep, |id, server| {
+            peer::run(self, transport, id, server)
+        })?;
+        if let Err(error) = transport.serve(source, &mut peers) {
+            peers.abort(Failure::new(&error))?;
+        }
+        peers.settle()
+    }
+
+    /// Removes what peers have left that died while their file had its hidden name.
+    fn remove_hidden_names(&self) {
+        for peer in self.job.peers.ids() {
+            let Ok(name) = self.hidden_name(peer) else { continue };
+            // Most never were there; and there is nothing to be done about one that stays.
+            let _ = match &self.shared {
+                Some(directory) => directory.remove(&name),
+                None => Directory::open(&self.job.directory.render(peer))
+                    .and_then(|directory| directory.remove(&name)),
+            };
+        }
+    }
+
+    fn report(&self, settled: Settled) -> Result<Report, Error> {
+        let report = |(id, (pid, stored))| {
+            let outcome = match stored {
+                Ok(()) => Outcome::Stored { path: self.job.final_path(id, pid)? },
+                Err(failure) => Outcome::Failed(failure),
+            };
+            Ok(PeerReport { id, pid, outcome })
+        };
+        let peers =
+            self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;
+        Ok(Report { bytes: settled.bytes, aborted: settled.aborted, peers })
+    }
+}
+
+fn random_token() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))
+        .map_err(Error::system("get random bytes"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,163 @@
+//! The directory that received files go to: made if missing, opened once, used by descriptor.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, Mode, OFlags, Stat};
+
+use crate::{Error, FileName};
+
+/// An open directory and the path that messages call it by.
+///
+/// Everything in it is reached through the descriptor, so a directory that is renamed, replaced or
+/// hidden by a mount while files are received stays the one that was meant.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens `path`, which must be a directory.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        // O_PATH needs no permission to read the directory, and none is needed to store in it.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(Error::at("open directory", path))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens `path`; makes it, and what is missing above it, if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn open_or_create(path: &Path) -> Result<Self, Error> {
+        match Self::open(path) {
+            Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                std::fs::create_dir_all(path).map_err(Error::at("make directory", path))?;
+                Self::open(path)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens the directory `path`, or the nearest one above it that exists.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn open_nearest(path: &Path) -> Result<Self, Error> {
+        let mut nearest = path;
+        loop {
+            let error = match Self::open(nearest) {
+                Ok(directory) => return Ok(directory),
+                Err(error) => error,
+            };
+            // A dangling symbolic link is "not found" as well, but it is in the way.
+            let absent = matches!(&error, Error::Path { source, .. }
+                if source.kind() == ErrorKind::NotFound && nearest.symlink_metadata().is_err());
+            nearest = match nearest.parent() {
+                Some(parent) if absent && parent.as_os_str().is_empty() => Path::new("."),
+                Some(parent) if absent => parent,
+                _ => return Err(error),
+            };
+        }
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that the process may make names in it: permission, and not a read-only file system.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn check_writable(&self) -> Result<(), Error> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(&self.fd, ".", access, AtFlags::EACCESS)
+            .map_err(Error::at("write to directory", &self.path))
+    }
+
+    /// Bytes that the file system has left for this user; `None` where it does not say.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn available(&self) -> Result<Option<u64>, Error> {
+        let stat = rustix::fs::fstatvfs(&self.fd)
+            .map_err(Error::at("read the free space of directory", &self.path))?;
+        let free = if rustix::process::geteuid().is_root() { stat.f_bfree } else { stat.f_bavail };
+        Ok((stat.f_blocks > 0).then(|| free.saturating_mul(stat.f_frsize)))
+    }
+
+    /// The number of the file system that it is on.
+    pub(crate) fn device(&self) -> Result<u64, Error> {
+        let stat =
+            rustix::fs::fstat(&self.fd).map_err(Error::at("examine directory", &self.path))?;
+        Ok(stat.st_dev)
+    }
+
+    /// What `name` in it is, if it exists; a symbolic link is not followed.
+    pub(crate) fn examine(&self, name: &FileName) -> Result<Option<Stat>, Error> {
+        match rustix::fs::statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::at("examine", self.path.join(name))(errno)),
+        }
+    }
+
+    /// Removes `name` from it, if it is there.
+    pub(crate) fn remove(&self, name: &FileName) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::at("remove", self.path.join(name))(errno)),
+        }
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_parents_are_made() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        Directory::open_or_create(&path).unwrap();
+        Directory::open_or_create(&path).unwrap();
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn the_nearest_existing_directory_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let nearest = Directory::open_nearest(&root.path().join("a/b/c")).unwrap();
+        assert_eq!(nearest.path(), root.path());
+        assert_eq!(Directory::open_nearest(Path::new("none/such")).unwrap().path(), Path::new("."));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_an_error_and_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "mine").unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        for path in [&file, &link, &file.join("below")] {
+            assert!(Directory::open_nearest(path).is_err(), "{path:?}");
+            assert!(Directory::open_or_create(path).is_err(), "{path:?}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+        assert!(link.is_symlink());
+    }
+}

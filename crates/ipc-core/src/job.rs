@@ -1,0 +1,195 @@
+//! What is to be copied to whom and where, and the checks that come before anything is created.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::{
+    Directory, DirectoryTemplate, Error, Existing, FileName, NameTemplate, PeerId, Source,
+    Transport,
+};
+
+/// Number of peers, from 1 to [`PeerCount::MAX`].
+///
+/// ```
+/// use ipc_core::PeerCount;
+///
+/// assert_eq!(PeerCount::new(5).map(PeerCount::get), Some(5));
+/// assert_eq!(PeerCount::new(0), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCount(NonZeroU32);
+
+impl PeerCount {
+    /// The most peers that one run can have.
+    pub const MAX: u32 = 10_000;
+
+    /// `count` peers; `None` if it is out of range.
+    #[must_use]
+    pub fn new(count: u32) -> Option<Self> {
+        NonZeroU32::new(count).filter(|count| count.get() <= Self::MAX).map(Self)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The peers' numbers, in order.
+    pub fn ids(self) -> impl Iterator<Item = PeerId> {
+        (0..self.get()).map(PeerId)
+    }
+}
+
+impl fmt::Display for PeerCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One run: what is copied, to how many, and under which names.
+#[derive(Debug)]
+pub struct Job {
+    /// The file being copied.
+    pub source: Source,
+    /// To how many peers.
+    pub peers: PeerCount,
+    /// Where the received files go. Missing directories are made.
+    pub directory: DirectoryTemplate,
+    /// What they are called there.
+    pub name: NameTemplate,
+    /// What happens where a final name exists already.
+    pub existing: Existing,
+}
+
+/// Descriptors that a run needs beside those for each peer: the directory, the endpoint and what
+/// makes it, the peers' epoll instance and a transport's own, a new peer's end of its channel.
+const SHARED_DESCRIPTORS: u64 = 6;
+
+/// Digits of the greatest process id there can be, 2^22.
+const PID_DIGITS: usize = 7;
+
+impl Job {
+    /// Checks everything about the job that can be known before anything is created: that names
+    /// fit, that the descriptor limit suffices for transport `T`, that the directory can be written
+    /// to and has room, and that no received file would replace the source.
+    ///
+    /// # Errors
+    /// The first reason why the job cannot succeed.
+    pub fn check<T: Transport>(&self) -> Result<(), Error> {
+        self.check_names()?;
+        self.check_descriptors(1 + T::DESCRIPTORS_PER_PEER)?;
+        self.check_destinations()
+    }
+
+    /// The final name of a peer's copy of the file that is called `name` by its server.
+    ///
+    /// # Errors
+    /// [`Error::NameTooLong`]
+    pub fn final_name(&self, peer: PeerId, pid: u32, name: &FileName) -> Result<FileName, Error> {
+        self.name.render(peer, pid, name)
+    }
+
+    /// The path that a peer's received file gets.
+    ///
+    /// # Errors
+    /// [`Error::NameTooLong`]
+    pub fn final_path(&self, peer: PeerId, pid: u32) -> Result<PathBuf, Error> {
+        let name = self.final_name(peer, pid, &self.source.header().name)?;
+        Ok(self.directory.render(peer).join(name))
+    }
+
+    /// Whether every peer has a directory of its own.
+    pub(crate) fn has_own_directories(&self) -> bool {
+        self.directory.tells_peers_apart()
+    }
+
+    /// Names are checked with the longest numbers that can stand in them.
+    fn check_names(&self) -> Result<(), Error> {
+        let (peer, name) = (PeerId(self.peers.get() - 1), &self.source.header().name);
+        let longest_pid = 10_u32.pow(u32::try_from(PID_DIGITS).unwrap_or(1) - 1);
+        self.final_name(peer, longest_pid, name).map(drop)
+    }
+
+    fn check_descriptors(&self, per_peer: u64) -> Result<(), Error> {
+        let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+        // Descriptors are given out from the lowest free one up.
+        let next =
+            rustix::io::dup(&self.source).map_err(Error::system("duplicate a descriptor"))?;
+        let open = u64::try_from(next.as_raw_fd()).unwrap_or(0);
+        let needed = open + SHARED_DESCRIPTORS + per_peer * u64::from(self.peers.get());
+        if needed > limit {
+            return Err(Error::DescriptorLimit { peers: self.peers, needed, limit });
+        }
+        Ok(())
+    }
+
+    /// Looks at each directory once, and at each file system once for all copies that it gets.
+    fn check_destinations(&self) -> Result<(), Error> {
+        let own = self.has_own_directories();
+        let copies = if own { 1 } else { self.peers.get() };
+        let directories = if own { self.peers.get() } else { 1 };
+        let mut file_systems: HashMap<u64, (Directory, u32)> = HashMap::new();
+        for peer in (0..directories).map(PeerId) {
+            let path = self.directory.render(peer);
+            let nearest = Directory::open_nearest(&path)?;
+            nearest.check_writable()?;
+            if nearest.path() == path {
+                self.check_not_source(&nearest, peer, copies)?;
+            }
+            let device = nearest.device()?;
+            file_systems.entry(device).or_insert((nearest, 0)).1 += copies;
+        }
+        file_systems
+            .values()
+            .try_for_each(|(directory, copies)| self.check_room(directory, *copies))
+    }
+
+    fn check_room(&self, directory: &Directory, copies: u32) -> Result<(), Error> {
+        let (Some(size), Some(available)) = (self.source.header().size, directory.available()?)
+        else {
+            return Ok(());
+        };
+        let needed = size.saturating_mul(copies.into());
+        if needed > available {
+            let path = directory.path().to_owned();
+            return Err(Error::NoRoom { peers: copies, size, needed, available, path });
+        }
+        Ok(())
+    }
+
+    /// With a process id in it a name is not known yet; each peer checks its own, at its commit.
+    fn check_not_source(
+        &self,
+        directory: &Directory,
+        first: PeerId,
+        peers: u32,
+    ) -> Result<(), Error> {
+        if self.name.needs_pid() {
+            return Ok(());
+        }
+        (first.0..first.0 + peers).map(PeerId).try_for_each(|peer| {
+            let name = self.final_name(peer, 0, &self.source.header().name)?;
+            self.check_is_not_source(directory, &name)
+        })
+    }
+
+    /// Checks that `name` is not the source itself, which a commit would replace.
+    pub(crate) fn check_is_not_source(
+        &self,
+        directory: &Directory,
+        name: &FileName,
+    ) -> Result<(), Error> {
+        match directory.examine(name)? {
+            Some(stat) if self.source.is(&stat) => {
+                Err(Error::IsSource(directory.path().join(name)))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One file, many local processes: what every way of moving the bytes has in common.
+//!
+//! A *server* forks *n* *peers* and copies one file to all of them; every peer stores its own copy.
+//! This crate has the processes, the naming and commit of received files, and the [`Transport`]
+//! seam; `ipc-socket` and `ipc-shm` are two transports. Linux only (5.9 or newer).
+//!
+//! The way of a file, and where to read it:
+//!
+//! 1. [`Job`] (`job.rs`) is what is to be done; [`Job::check`] refuses what cannot succeed before
+//!    anything is created. [`Source`] (`source.rs`) is the open file.
+//! 2. [`copy`] (`copy.rs`) forks the [`Peers`] (`peers.rs`, `process.rs`), lets the [`Transport`]
+//!    move the bytes, and waits for the end of all.
+//! 3. Each peer (`peer.rs`) receives into a [`ReceivedFile`] (`received.rs`) that has no name yet.
+//! 4. Over the control channel (`control.rs`) it says that it has everything; the server checks
+//!    that the source is unchanged and tells it to commit; the file gets its final name.
+//! 5. The [`Report`] (`report.rs`) says what became of each peer.
+//!
+//! # Promises
+//!
+//! A final name always is a whole copy of the source as it was when it was opened. A peer that
+//! dies or fails harms no other. However a run ends, nothing else of it stays: see
+//! [`ReceivedFile`] for the one exception, file systems without `O_TMPFILE`.
+//!
+//! The libraries never print, exit, start threads or touch signals. A program that uses them should
+//! have `SIGCHLD` at its default (else nobody can be waited for) and ignore `SIGXFSZ` and `SIGPIPE`
+//! (else the file size limit or a dead peer kills it where an error would do).
+//!
+//! # Example
+//!
+//! A transport that is no transport: every peer reads the source itself.
+//!
+//! ```standalone_crate
+//! use ipc_core::*;
+//!
+//! struct Inherited { header: FileHeader, path: std::path::PathBuf }
+//! struct Reading<'t>(&'t Inherited);
+//!
+//! impl Transport for Inherited {
+//!     type Error = Error;
+//!     type Connection<'t> = Reading<'t>;
+//!     const DESCRIPTORS_PER_PEER: u64 = 0;
+//!
+//!     fn serve(&self, _: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+//!         peers.source_ended(self.header.size.unwrap_or(0))
+//!     }
+//!     fn connect<'t>(&'t self, _: PeerId, _: &'t ServerLink) -> Result<Reading<'t>, Error> {
+//!         Ok(Reading(self))
+//!     }
+//! }
+//!
+//! impl Connection for Reading<'_> {
+//!     type Error = Error;
+//!
+//!     fn header(&self) -> &FileHeader {
+//!         &self.0.header
+//!     }
+//!     fn receive(self, file: &mut ReceivedFile<'_>) -> Result<(), Error> {
+//!         let path = &self.0.path;
+//!         file.write_all(&std::fs::read(path).map_err(Error::at("read", path))?)
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = tempfile::tempdir()?;
+//! let path = root.path().join("greeting");
+//! std::fs::write(&path, "hello")?;
+//!
+//! let source = Source::open(&path)?;
+//! let transport = Inherited { header: source.header().clone(), path };
+//! let job = Job {
+//!     source,
+//!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
+//!     directory: DirectoryTemplate::new(root.path().join("received").as_os_str())?,
+//!     name: "{peer}-{name}".parse()?,
+//!     existing: Existing::Replace,
+//! };
+//! job.check::<Inherited>()?;
+//! let report = copy(&job, &transport)?;
+//! assert!(report.is_success(), "{report:?}");
+//! assert_eq!(std::fs::read(root.path().join("received/1-greeting"))?, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+
+mod control;
+mod copy;
+mod directory;
+mod error;
+mod file_name;
+mod header;
+pub mod io;
+mod job;
+mod peer;
+mod peers;
+pub mod process;
+mod received;
+mod report;
+mod source;
+mod template;
+mod transport;
+
+pub use control::ServerLink;
+pub use copy::copy;
+pub use directory::Directory;
+pub use error::{Error, describe, errno};
+pub use file_name::FileName;
+pub use header::FileHeader;
+pub use job::{Job, PeerCount};
+pub use peers::Peers;
+pub use received::{Existing, ReceivedFile, link};
+pub use report::{Failure, Outcome, PeerId, PeerReport, Report};
+pub use source::{Source, SourceReader};
+pub use template::{DirectoryTemplate, NameTemplate, TemplateError};
+pub use transport::{Connection, Transport};

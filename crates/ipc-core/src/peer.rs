@@ -1,0 +1,49 @@
+//! A peer's whole life: join, receive into a file without a name, wait for the commit, name it.
+
+use crate::control::{FromPeer, ServerLink};
+use crate::copy::Run;
+use crate::transport::{Connection, Transport};
+use crate::{Directory, Error, Failure, PeerId, ReceivedFile, process};
+
+/// Runs peer `me` in its own process; an error is what the server is to report of it.
+pub(crate) fn run<T: Transport>(
+    run: &Run<'_>,
+    transport: &T,
+    me: PeerId,
+    server: &ServerLink,
+) -> Result<(), Failure> {
+    let own;
+    let directory = match &run.shared {
+        Some(shared) => shared,
+        None => {
+            own = Directory::open_or_create(&run.job.directory.render(me))?;
+            &own
+        }
+    };
+    let connection = transport.connect(me, server).map_err(|error| Failure::new(&error))?;
+    let header = connection.header();
+    let name = run.job.final_name(me, std::process::id(), &header.name)?;
+    let mut file = ReceivedFile::create(directory, header, run.hidden_name(me)?)?;
+    if file.has_name() {
+        // To be killed now would leave the name behind. That the server is gone shows in time.
+        process::outlive_parent()?;
+    }
+    connection.receive(&mut file).map_err(|error| Failure::new(&error))?;
+    file.finish()?;
+
+    server.say(&FromPeer::Consumed { bytes: file.length() })?;
+    server.await_commit()?;
+    // From here on the copy is known to be whole, so the server's death is no reason to leave it
+    // between two names.
+    process::outlive_parent()?;
+    run.job.check_is_not_source(directory, &name)?;
+    file.commit(&name, run.job.existing)?;
+    server.say(&FromPeer::Stored)?;
+    Ok(())
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(&error)
+    }
+}

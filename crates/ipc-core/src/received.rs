@@ -1,0 +1,305 @@
+//! A received file: without a name until it is whole, then given its final name in one step.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::PollFlags;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::io::{retry, write_all};
+use crate::{Directory, Error, FileHeader, FileName};
+
+/// What happens where the final name exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// It is replaced, in one step.
+    #[default]
+    Replace,
+    /// It stays, and the peer fails.
+    Keep,
+}
+
+/// A peer's copy while it is being received.
+///
+/// It is a file without a name (`O_TMPFILE`): if the process dies, the kernel takes the space
+/// back. On file systems that have no such files it has a hidden name, which whoever learns of the
+/// process's death must remove ([`Directory::remove`] by the same name).
+///
+/// ```
+/// use ipc_core::{Directory, Existing, FileHeader, FileName, ReceivedFile};
+///
+/// let root = tempfile::tempdir()?;
+/// let directory = Directory::open(root.path())?;
+/// let name = FileName::new(b"greeting")?;
+/// let header = FileHeader { name: name.clone(), size: Some(5), mode: 0o644, modified: (0, 0) };
+///
+/// let mut file = ReceivedFile::create(&directory, &header, FileName::new(b".hidden")?)?;
+/// file.write_all(b"hello")?;
+/// assert_eq!(std::fs::read_dir(root.path())?.count(), 0, "no name yet");
+///
+/// file.finish()?;
+/// file.commit(&name, Existing::Replace)?;
+/// assert_eq!(std::fs::read(root.path().join("greeting"))?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ReceivedFile<'d> {
+    directory: &'d Directory,
+    fd: OwnedFd,
+    /// A name to use where a file must have one before it may have its final one.
+    hidden: FileName,
+    /// Whether it stands under its hidden name now.
+    is_named: bool,
+    /// Bytes stored.
+    length: u64,
+    /// Size that the file has been given ahead of its bytes.
+    allocated: u64,
+}
+
+impl<'d> ReceivedFile<'d> {
+    /// Creates an empty file in `directory`, with the permissions of the source less the umask,
+    /// and allocates the source's size if it is known.
+    ///
+    /// # Errors
+    /// [`Error::Path`], for want of space too.
+    pub fn create(
+        directory: &'d Directory,
+        header: &FileHeader,
+        hidden: FileName,
+    ) -> Result<Self, Error> {
+        let failed = || Error::at("create a file in", directory.path());
+        let mode = Mode::from_raw_mode(header.mode & 0o777);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let nameless = retry(directory, PollFlags::empty(), || {
+            rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode)
+        });
+        let (fd, is_named) = match nameless {
+            Ok(fd) => (fd, false),
+            Err(error) if is_unsupported(&error) => {
+                let flags = flags | OFlags::CREATE | OFlags::EXCL;
+                let fd = retry(directory, PollFlags::empty(), || {
+                    rustix::fs::openat(directory, hidden.as_bytes(), flags, mode)
+                });
+                (fd.map_err(failed())?, true)
+            }
+            Err(error) => return Err(failed()(error)),
+        };
+        let mut file = Self { directory, fd, hidden, is_named, length: 0, allocated: 0 };
+        if let Some(size) = header.size {
+            file.allocate(size)?;
+        }
+        Ok(file)
+    }
+
+    /// Reserves `size` bytes on the disk, which makes the writes cheaper and a full disk known early.
+    fn allocate(&mut self, size: u64) -> Result<(), Error> {
+        let reserved = retry(&self.fd, PollFlags::OUT, || {
+            rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), 0, size)
+        });
+        match reserved {
+            Ok(()) => self.allocated = size,
+            // Not every file system can; none has to.
+            Err(error) if is_unsupported(&error) => {}
+            Err(error) => return Err(self.failed("reserve space in")(error)),
+        }
+        Ok(())
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        write_all(&self.fd, bytes).map_err(self.failed("write to a file in"))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether it stands under its hidden name, so that its process must not be killed carelessly.
+    pub(crate) fn has_name(&self) -> bool {
+        self.is_named
+    }
+
+    /// Bytes stored so far.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Ends the file after the last byte stored: gives back what was allocated beyond it.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn finish(&mut self) -> Result<(), Error> {
+        if self.allocated > self.length {
+            retry(&self.fd, PollFlags::OUT, || rustix::fs::ftruncate(&self.fd, self.length))
+                .map_err(self.failed("set the size of a file in"))?;
+            self.allocated = self.length;
+        }
+        Ok(())
+    }
+
+    /// Gives the file its final name.
+    ///
+    /// # Errors
+    /// [`Error::Path`], with [`std::io::ErrorKind::AlreadyExists`] under [`Existing::Keep`].
+    pub fn commit(mut self, name: &FileName, existing: Existing) -> Result<(), Error> {
+        let failed = |error| Error::at("store", self.directory.path().join(name))(error);
+        if !self.is_named {
+            match link(&self.fd, self.directory, name) {
+                Err(Errno::EXIST) if existing == Existing::Replace => {
+                    // linkat cannot replace; rename can, but wants a name to begin with.
+                    link(&self.fd, self.directory, &self.hidden).map_err(failed)?;
+                    self.is_named = true;
+                }
+                result => return result.map_err(failed),
+            }
+        }
+        let renamed = match existing {
+            Existing::Replace => {
+                let (from, to) = (self.hidden.as_bytes(), name.as_bytes());
+                rustix::fs::renameat(self.directory, from, self.directory, to)
+            }
+            // Unlike RENAME_NOREPLACE, a second link is known to every file system with links.
+            Existing::Keep => link(&self.fd, self.directory, name),
+        };
+        renamed.map_err(failed)?;
+        self.is_named = existing == Existing::Keep;
+        Ok(())
+    }
+
+    fn failed(&self, operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        Error::at(operation, self.directory.path())
+    }
+}
+
+/// A file that failed under its hidden name takes the name along.
+impl Drop for ReceivedFile<'_> {
+    fn drop(&mut self) {
+        if self.is_named {
+            // Nothing is left to do about a failure: whoever made the peer tries once more.
+            let _ = self.directory.remove(&self.hidden);
+        }
+    }
+}
+
+impl AsFd for ReceivedFile<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Names the open file `fd` in `directory`, where nothing may have this name yet.
+///
+/// Also for other files made with `O_TMPFILE`. `AT_EMPTY_PATH` is refused with `ENOENT` to callers
+/// without `CAP_DAC_READ_SEARCH` before Linux 6.10, and after it to those whose credentials are
+/// not those that opened the file; the path through `/proc` has no such condition.
+///
+/// # Errors
+/// What `linkat` fails with.
+pub fn link(fd: impl AsFd, directory: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
+    let name = name.as_bytes();
+    match rustix::fs::linkat(&fd, "", &directory, name, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT) => {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
+            rustix::fs::linkat(CWD, path, &directory, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        result => result,
+    }
+}
+
+/// Whether the file system does not know the operation at all.
+///
+/// `O_TMPFILE` on a kernel or file system without it opens the directory itself: `EISDIR`.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOSYS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn name(text: &str) -> FileName {
+        FileName::new(text.as_bytes()).unwrap()
+    }
+
+    fn header(size: Option<u64>) -> FileHeader {
+        FileHeader { name: name("data"), size, mode: 0o644, modified: (0, 0) }
+    }
+
+    fn receive<'d>(directory: &'d Directory, size: Option<u64>, bytes: &[u8]) -> ReceivedFile<'d> {
+        let mut file = ReceivedFile::create(directory, &header(size), name(".hidden")).unwrap();
+        file.write_all(bytes).unwrap();
+        file.finish().unwrap();
+        file
+    }
+
+    /// The same file as a file system without `O_TMPFILE` has it.
+    fn under_hidden_name(mut file: ReceivedFile<'_>) -> ReceivedFile<'_> {
+        link(&file.fd, file.directory, &file.hidden).unwrap();
+        file.is_named = true;
+        file
+    }
+
+    #[test]
+    fn an_existing_name_is_replaced_or_kept_and_nothing_else_stays() {
+        for hidden_first in [false, true] {
+            for (existing, expected) in [(Existing::Replace, "new"), (Existing::Keep, "old")] {
+                let root = tempfile::tempdir().unwrap();
+                let directory = Directory::open(root.path()).unwrap();
+                fs::write(root.path().join("final"), "old").unwrap();
+                let mut file = receive(&directory, Some(3), b"new");
+                if hidden_first {
+                    file = under_hidden_name(file);
+                }
+                let committed = file.commit(&name("final"), existing);
+                assert_eq!(committed.is_ok(), existing == Existing::Replace);
+                assert_eq!(fs::read_to_string(root.path().join("final")).unwrap(), expected);
+                assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "only the final name");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_name_is_given_from_either_kind_of_file() {
+        for hidden_first in [false, true] {
+            for existing in [Existing::Replace, Existing::Keep] {
+                let root = tempfile::tempdir().unwrap();
+                let directory = Directory::open(root.path()).unwrap();
+                let mut file = receive(&directory, None, b"new");
+                if hidden_first {
+                    file = under_hidden_name(file);
+                }
+                file.commit(&name("final"), existing).unwrap();
+                let names: Vec<_> = fs::read_dir(root.path())
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name())
+                    .collect();
+                assert_eq!(names, ["final"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open(root.path()).unwrap();
+        drop(receive(&directory, Some(3), b"new"));
+        drop(under_hidden_name(receive(&directory, Some(3), b"new")));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_size_is_what_was_written_whatever_was_announced() {
+        for announced in [None, Some(1), Some(3), Some(1 << 20)] {
+            let root = tempfile::tempdir().unwrap();
+            let directory = Directory::open(root.path()).unwrap();
+            receive(&directory, announced, b"new").commit(&name("final"), Existing::Keep).unwrap();
+            let metadata = fs::metadata(root.path().join("final")).unwrap();
+            assert_eq!(metadata.len(), 3, "{announced:?}");
+            assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) <= 16, "{announced:?}");
+        }
+    }
+}

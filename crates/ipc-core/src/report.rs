@@ -1,0 +1,106 @@
+//! What came of a run: one outcome for every peer.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::{describe, errno};
+
+/// A peer's number within its run, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);
+
+impl PeerId {
+    /// The number as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        // No Linux has pointers of less than 32 bits.
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes of the source, as far as the server read it.
+    pub bytes: u64,
+    /// Why the run as a whole was given up, if it was.
+    pub aborted: Option<Failure>,
+    /// All peers, in the order of their numbers.
+    pub peers: Vec<PeerReport>,
+}
+
+/// What became of one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Its number.
+    pub id: PeerId,
+    /// Its process id.
+    pub pid: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a peer's copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is whole and has its final name.
+    Stored {
+        /// The received file.
+        path: PathBuf,
+    },
+    /// There is none.
+    Failed(Failure),
+}
+
+/// Why something failed, in a form that can cross from one process to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One line: what was being done, to what, and why it failed.
+    pub message: String,
+    /// The kernel's error number, if a system call was refused.
+    pub errno: Option<i32>,
+}
+
+impl Report {
+    /// Whether every peer has stored its copy.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.aborted.is_none() && self.stored().count() == self.peers.len()
+    }
+
+    /// The received files, in the order of the peers' numbers.
+    pub fn stored(&self) -> impl Iterator<Item = &PathBuf> {
+        self.peers.iter().filter_map(|peer| match &peer.outcome {
+            Outcome::Stored { path } => Some(path),
+            Outcome::Failed(_) => None,
+        })
+    }
+
+    /// The peers that failed, and why.
+    pub fn failed(&self) -> impl Iterator<Item = (&PeerReport, &Failure)> {
+        self.peers.iter().filter_map(|peer| match &peer.outcome {
+            Outcome::Stored { .. } => None,
+            Outcome::Failed(failure) => Some((peer, failure)),
+        })
+    }
+}
+
+impl Failure {
+    /// `error` and its sources.
+    #[must_use]
+    pub fn new(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { message: describe(error), errno: errno(error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.fmt(f)
+    }
+}

@@ -1,0 +1,333 @@
+//! The file being copied: opened once, read once, and watched for changes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::PollFlags;
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+
+use crate::io::{SLICE, read, read_at, wait_ready};
+use crate::{Error, FileHeader, FileName};
+
+/// The file being copied, or a stream that is not known to end before it does.
+///
+/// ```
+/// use ipc_core::Source;
+///
+/// let source = Source::open("/proc/version".as_ref())?;
+/// assert_eq!(source.header().size, None, "/proc does not tell sizes");
+///
+/// let mut buffer = [0; 65536];
+/// let mut reader = source.reader();
+/// let bytes = reader.fill(&mut buffer, || true)?;
+/// assert!(buffer[..bytes].starts_with(b"Linux"));
+/// assert!(reader.at_end());
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Source {
+    fd: OwnedFd,
+    path: PathBuf,
+    header: FileHeader,
+    /// What identifies a regular file and its contents; `None` for pipes, terminals and the like.
+    version: Option<Version>,
+}
+
+/// A regular file as it was at one moment.
+///
+/// The change time is left out on purpose: it also moves on `chmod` and on a new hard link, which
+/// leave the contents alone.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, u32),
+}
+
+impl Source {
+    /// Opens `path` for copying: a regular file, or a FIFO, whose opening waits for a writer.
+    ///
+    /// # Errors
+    /// [`Error::NoFileName`], [`Error::Path`] if it cannot be opened, [`Error::NotCopyable`] for
+    /// directories, devices and sockets.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let name = FileName::of_path(path)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::at("open", path))?;
+        let stat = rustix::fs::fstat(&fd).map_err(Error::at("read the size of", path))?;
+        let not_copyable =
+            |kind, advice| Err(Error::NotCopyable { path: path.to_owned(), kind, advice });
+        let by_stdin = "; give it as standard input, with - for its name";
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                // A size of 0 is no answer: files in /proc have it whatever they hold.
+                let size = u64::try_from(stat.st_size).ok().filter(|&size| size > 0);
+                Ok(Self::new(fd, path, name, size, &stat))
+            }
+            FileType::Fifo => Ok(Self::new(fd, path, name, None, &stat)),
+            FileType::Directory => not_copyable("a directory", ""),
+            FileType::CharacterDevice => not_copyable("a character device", by_stdin),
+            FileType::BlockDevice => not_copyable("a block device", by_stdin),
+            _ => not_copyable("not a file", ""),
+        }
+    }
+
+    /// Takes an open descriptor, standard input say, as a source under `name`.
+    ///
+    /// It is read from where it stands to its end, whatever its kind.
+    ///
+    /// # Errors
+    /// [`Error::Path`] if it cannot be examined, [`Error::NotCopyable`] for a directory.
+    pub fn from_fd(fd: OwnedFd, name: FileName) -> Result<Self, Error> {
+        let path: &Path = name.as_ref();
+        let stat = rustix::fs::fstat(&fd).map_err(Error::at("examine", path))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(Error::NotCopyable {
+                path: path.to_owned(),
+                kind: "a directory",
+                advice: "",
+            });
+        }
+        let path = path.to_owned();
+        Ok(Self::new(fd, &path, name, None, &stat))
+    }
+
+    fn new(fd: OwnedFd, path: &Path, name: FileName, size: Option<u64>, stat: &Stat) -> Self {
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let version = regular.then(|| Version::of(stat));
+        let header =
+            FileHeader { name, size, mode: stat.st_mode & 0o7777, modified: modified(stat) };
+        Self { fd, path: path.to_owned(), header, version }
+    }
+
+    /// What the peers are told of it.
+    #[must_use]
+    pub fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// The path it was opened by; for [`Source::from_fd`] the name that was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `stat` is of this very file.
+    pub(crate) fn is(&self, stat: &Stat) -> bool {
+        self.version
+            .as_ref()
+            .is_some_and(|version| (version.device, version.inode) == (stat.st_dev, stat.st_ino))
+    }
+
+    /// Checks that a regular file is still what it was when it was opened: size and modification
+    /// time. A stream always is, as each of its bytes is read only once.
+    ///
+    /// # Errors
+    /// [`Error::SourceChanged`], or [`Error::Path`] if it cannot be examined.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        let Some(opened) = &self.version else { return Ok(()) };
+        let stat = rustix::fs::fstat(&self.fd).map_err(Error::at("examine", &self.path))?;
+        if Version::of(&stat) == *opened {
+            Ok(())
+        } else {
+            Err(Error::SourceChanged(self.path.clone()))
+        }
+    }
+
+    /// A reader that begins at the source's start. A stream can be read through once only.
+    #[must_use]
+    pub fn reader(&self) -> SourceReader<'_> {
+        SourceReader { source: self, offset: 0, ended: false }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Version {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified(stat),
+        }
+    }
+}
+
+fn modified(stat: &Stat) -> (i64, u32) {
+    (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+}
+
+/// Reads a [`Source`] in order, in pieces of the caller's size.
+#[derive(Debug)]
+pub struct SourceReader<'s> {
+    source: &'s Source,
+    offset: u64,
+    ended: bool,
+}
+
+impl SourceReader<'_> {
+    /// Fills `buffer`; less than its length only at the source's end or when told to stop.
+    ///
+    /// While a stream has nothing to read, `keep_waiting` is asked again and again, at least once
+    /// in a [`SLICE`]; once it says no, what has been read so far is returned.
+    ///
+    /// # Errors
+    /// [`Error::SourceChanged`] where the change shows by the size, [`Error::Path`] if reading fails.
+    pub fn fill(
+        &mut self,
+        buffer: &mut [u8],
+        keep_waiting: impl FnMut() -> bool,
+    ) -> Result<usize, Error> {
+        let bytes = match self.source.header.size {
+            _ if self.ended => 0,
+            Some(size) => self.fill_from_file(buffer, size)?,
+            None => self.fill_from_stream(buffer, keep_waiting)?,
+        };
+        self.offset += bytes as u64;
+        Ok(bytes)
+    }
+
+    /// Whether the source is known to have been read to its end.
+    #[must_use]
+    pub fn at_end(&self) -> bool {
+        self.ended
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// `pread` to the size at open and no further, so that a file that grows has an end.
+    fn fill_from_file(&mut self, buffer: &mut [u8], size: u64) -> Result<usize, Error> {
+        let left = size.saturating_sub(self.offset);
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer.get_mut(..length).unwrap_or_default();
+        let bytes = read_at(&self.source.fd, wanted, self.offset)
+            .map_err(Error::at("read", &self.source.path))?;
+        if bytes < length {
+            // An early end is a truncation, or a file in /sys, whose size is always a page.
+            self.source.check_unchanged()?;
+        }
+        self.ended = bytes < length || bytes as u64 == left;
+        Ok(bytes)
+    }
+
+    fn fill_from_stream(
+        &mut self,
+        buffer: &mut [u8],
+        mut keep_waiting: impl FnMut() -> bool,
+    ) -> Result<usize, Error> {
+        let fd = &self.source.fd;
+        let failed = || Error::at("read", &self.source.path);
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            if !wait_ready(fd, PollFlags::IN, Some(SLICE)).map_err(failed())? {
+                if keep_waiting() {
+                    continue;
+                }
+                break;
+            }
+            match read(fd, rest).map_err(failed())? {
+                0 => {
+                    self.ended = true;
+                    break;
+                }
+                bytes => filled += bytes,
+            }
+            // An empty file that somebody fills as fast as it is read would never end.
+            self.source.check_unchanged()?;
+        }
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read_all(source: &Source, piece: usize) -> Result<Vec<u8>, Error> {
+        let mut reader = source.reader();
+        let mut all = Vec::new();
+        let mut buffer = vec![0; piece];
+        while !reader.at_end() {
+            let bytes = reader.fill(&mut buffer, || true)?;
+            all.extend_from_slice(&buffer[..bytes]);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn a_file_is_read_whole_in_any_piece() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let contents: Vec<u8> = (0..=255).collect();
+        file.write_all(&contents).unwrap();
+        let source = Source::open(file.path()).unwrap();
+        assert_eq!(source.header().size, Some(256));
+        for piece in [1, 7, 255, 256, 257] {
+            assert_eq!(read_all(&source, piece).unwrap(), contents, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_noticed() {
+        for change in ["grow", "shrink", "overwrite"] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&[1; 1000]).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            source.check_unchanged().unwrap();
+            match change {
+                "grow" => file.write_all(b"x").unwrap(),
+                "shrink" => file.as_file().set_len(10).unwrap(),
+                _ => rustix::io::pwrite(file.as_file(), b"x", 0).map(drop).unwrap(),
+            }
+            let error = source.check_unchanged().unwrap_err();
+            assert!(matches!(error, Error::SourceChanged(_)), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_ends_in_an_error_and_not_in_zeros() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1000).unwrap();
+        let source = Source::open(file.path()).unwrap();
+        file.as_file().set_len(500).unwrap();
+        assert!(matches!(read_all(&source, 64), Err(Error::SourceChanged(_))));
+    }
+
+    #[test]
+    fn an_empty_file_that_is_being_filled_is_noticed() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let source = Source::open(file.path()).unwrap();
+        file.write_all(b"late").unwrap();
+        assert!(matches!(read_all(&source, 64), Err(Error::SourceChanged(_))));
+    }
+
+    #[test]
+    fn a_stream_without_data_asks_whether_to_go_on() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let source = Source::from_fd(reader, FileName::new(b"stdin").unwrap()).unwrap();
+        let mut asked = 0;
+        let mut reader = source.reader();
+        let bytes = reader.fill(&mut [0; 10], || {
+            asked += 1;
+            asked < 2
+        });
+        assert_eq!((bytes.unwrap(), asked, reader.at_end()), (0, 2, false));
+    }
+
+    #[test]
+    fn only_files_and_fifos_are_copied_by_name() {
+        for path in ["/", "/tmp", "/dev/zero", "/nonexistent", ".."] {
+            assert!(Source::open(path.as_ref()).is_err(), "{path}");
+        }
+    }
+}
