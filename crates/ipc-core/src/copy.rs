@@ -2,8 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use rustix::rand::{GetRandomFlags, getrandom};
-
 use crate::peers::Settled;
 use crate::{
     Directory, Error, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
@@ -26,7 +24,7 @@ pub fn copy<T: Transport>(job: &Job, transport: &T) -> Result<Report, Error> {
             true => None,
             false => Some(Directory::open_or_create(&job.directory.render(PeerId(0)))?),
         },
-        token: random_token()?,
+        token: FileName::random_token()?,
     };
     let settled = run.serve(transport);
     if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|(_, stored)| stored.is_ok()))
@@ -89,11 +87,4 @@ impl Run<'_> {
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;
         Ok(Report { bytes: settled.bytes, aborted: settled.aborted, peers })
     }
-}
-
-fn random_token() -> Result<u64, Error> {
-    let mut bytes = [0; 8];
-    rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))
-        .map_err(Error::system("get random bytes"))?;
-    Ok(u64::from_ne_bytes(bytes))
 }

@@ -111,7 +111,10 @@ impl Directory {
     }
 
     /// Removes `name` from it, if it is there.
-    pub(crate) fn remove(&self, name: &FileName) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn remove(&self, name: &FileName) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::at("remove", self.path.join(name))(errno)),

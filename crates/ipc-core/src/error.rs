@@ -48,11 +48,11 @@ pub enum Error {
     #[error("{0:?} changed while it was copied")]
     SourceChanged(PathBuf),
     /// A received file would replace the source.
-    #[error("{0:?} is the source itself: choose another --dir or --name")]
+    #[error("{0:?} is the source itself: choose another directory or name")]
     IsSource(PathBuf),
     /// A final name would be longer than a file system takes.
     #[error(
-        "the received files' names would be {length} bytes long, {limit} are allowed: choose a shorter --name"
+        "the received files' names would be {length} bytes long, {limit} are allowed: choose a shorter one"
     )]
     NameTooLong {
         /// Length of the longest final name, in bytes.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::Error;
 
 /// The name of one file: 1 to 255 bytes, no `/`, no NUL, neither `.` nor `..`.
@@ -51,6 +53,17 @@ impl FileName {
         path.file_name()
             .and_then(|name| Self::new(name.as_bytes()).ok())
             .ok_or_else(|| Error::NoFileName(path.to_owned()))
+    }
+
+    /// A number for a name that nobody can guess, so that nobody can be there first.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel has no random numbers to give.
+    pub fn random_token() -> Result<u64, Error> {
+        let mut bytes = [0; 8];
+        rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))
+            .map_err(Error::system("get random bytes"))?;
+        Ok(u64::from_ne_bytes(bytes))
     }
 
     /// The name's bytes.

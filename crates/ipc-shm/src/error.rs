@@ -1,0 +1,40 @@
+//! What can go wrong on the way through shared memory.
+
+use std::io;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What both transports share went wrong.
+    #[error(transparent)]
+    Core(#[from] ipc_core::Error),
+    /// There is no room for the segment, or no place for it.
+    #[error("cannot reserve {size} bytes of shared memory in /dev/shm")]
+    Segment {
+        /// Size of the segment, in bytes.
+        size: u64,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The named semaphore could not be made.
+    #[error("cannot create a named semaphore in /dev/shm")]
+    Semaphore {
+        /// Why not.
+        source: io::Error,
+    },
+    /// Memory could not be mapped or protected.
+    #[error("cannot {operation} the shared memory")]
+    Memory {
+        /// What was being done.
+        operation: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The machine's pages are larger than the layout assumes.
+    #[error("pages of {0} bytes are not supported, only of 4096")]
+    PageSize(usize),
+    /// The segment holds numbers that no server writes.
+    #[error("the shared memory holds impossible numbers")]
+    Corrupt,
+}

@@ -1,0 +1,208 @@
+//! Where everything lies in the segment. Pure arithmetic: no memory is touched here.
+//!
+//! ```text
+//! offset 0          server page    the file header, the sequence number, whom the server waits for
+//!        4096       block lengths  4 bytes for each block of the ring
+//!        next page  peer pages     one for each peer: its number of reads, whether it sleeps
+//!        next page  ring           the blocks' bytes, one block right behind the other
+//! ```
+//!
+//! Each peer's words have a page of their own because a page is what the kernel protects: a peer
+//! may write its own page and only read all else, so it can lie about itself but not about another.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use ipc_core::{FileHeader, PeerCount};
+
+#[cfg(not(loom))]
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// Size of a block in bytes, from 1 to [`BlockSize::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSize(NonZeroU32);
+
+/// Number of blocks in the ring, from 1 to [`BlockCount::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockCount(NonZeroU32);
+
+macro_rules! bounded_number {
+    ($name:ident, $max:expr, $default:expr, $unit:literal) => {
+        impl $name {
+            #[doc = concat!("The greatest, in ", $unit, ".")]
+            pub const MAX: u32 = $max;
+
+            /// `None` if `number` is out of range.
+            #[must_use]
+            pub fn new(number: u32) -> Option<Self> {
+                NonZeroU32::new(number).filter(|number| number.get() <= Self::MAX).map(Self)
+            }
+
+            #[doc = concat!("The number of ", $unit, ".")]
+            #[must_use]
+            pub const fn get(self) -> u32 {
+                self.0.get()
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                const DEFAULT: NonZeroU32 = NonZeroU32::new($default).unwrap();
+                Self(DEFAULT)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+bounded_number!(BlockSize, 1 << 30, 80 * 1024, "bytes");
+bounded_number!(BlockCount, 1 << 16, 32, "blocks");
+
+/// Size of a page. Where the machine's are larger, several share one, and promises that rest on
+/// their protection would not hold; `Segment::create` refuses that.
+pub(crate) const PAGE: u64 = 4096;
+
+#[cfg(not(loom))]
+/// What only the server writes, beside blocks and their lengths.
+#[repr(C)]
+pub(crate) struct ServerPage {
+    /// The source, as [`FileHeader::encode`] has it. Written once, before the first fork.
+    pub(crate) file_header: [u8; FileHeader::ENCODED_LENGTH],
+    /// How many blocks have been published; from 0, modulo 2^32. Peers sleep on it.
+    pub(crate) sequence_number: CacheLine<AtomicU32>,
+    /// The peer that the server sleeps for, and until which number of reads; 0 is nobody.
+    pub(crate) awaited: CacheLine<AtomicU64>,
+}
+
+/// What only one peer writes.
+#[repr(C)]
+pub(crate) struct PeerPage {
+    /// How many blocks the peer has stored; from 0, modulo 2^32.
+    pub(crate) number_of_reads: CacheLine<AtomicU32>,
+    /// 1 while the peer sleeps on the sequence number, else 0.
+    pub(crate) sleeping: AtomicU32,
+}
+
+/// Keeps a word that is written often from sharing a cache line with others. 128 bytes, as
+/// processors fetch lines in pairs.
+#[repr(C, align(128))]
+pub(crate) struct CacheLine<T>(pub(crate) T);
+
+#[cfg(not(loom))]
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(offset_of!(ServerPage, sequence_number) == 384);
+    assert!(offset_of!(ServerPage, awaited) == 512);
+    assert!(size_of::<ServerPage>() as u64 <= PAGE);
+    assert!(offset_of!(PeerPage, number_of_reads) == 0);
+    assert!(offset_of!(PeerPage, sleeping) == 128);
+    assert!(size_of::<PeerPage>() as u64 <= PAGE);
+};
+
+/// The offsets of one segment, in bytes from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) peers: u32,
+    pub(crate) block_count: u32,
+    pub(crate) block_size: u32,
+}
+
+impl Layout {
+    /// The layout for a file of `size` bytes, if known: a small one needs fewer blocks, its own and
+    /// one that ends it.
+    pub(crate) fn new(
+        peers: PeerCount,
+        blocks: BlockCount,
+        block_size: BlockSize,
+        size: Option<u64>,
+    ) -> Self {
+        let needed = size.map(|size| size.div_ceil(block_size.get().into()).saturating_add(1));
+        let needed = needed.and_then(|needed| u32::try_from(needed).ok()).unwrap_or(u32::MAX);
+        Self {
+            peers: peers.get(),
+            block_count: blocks.get().min(needed),
+            block_size: block_size.get(),
+        }
+    }
+
+    pub(crate) fn block_length(&self, slot: u32) -> u64 {
+        PAGE + u64::from(slot) * 4
+    }
+
+    pub(crate) fn peer_page(&self, peer: u32) -> u64 {
+        pages(self.block_length(self.block_count)) + u64::from(peer) * PAGE
+    }
+
+    pub(crate) fn block(&self, slot: u32) -> u64 {
+        self.peer_page(self.peers) + u64::from(slot) * u64::from(self.block_size)
+    }
+
+    /// Size of the whole segment.
+    pub(crate) fn size(&self) -> u64 {
+        pages(self.block(self.block_count))
+    }
+}
+
+/// `offset`, rounded up to a page.
+fn pages(offset: u64) -> u64 {
+    offset.next_multiple_of(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layout(peers: u32, blocks: u32, block_size: u32, size: Option<u64>) -> Layout {
+        Layout::new(
+            PeerCount::new(peers).unwrap(),
+            BlockCount::new(blocks).unwrap(),
+            BlockSize::new(block_size).unwrap(),
+            size,
+        )
+    }
+
+    #[test]
+    fn the_default_ring_is_32_blocks_of_80_kib() {
+        assert_eq!(BlockCount::default().get(), 32);
+        assert_eq!(BlockSize::default().get(), 81_920);
+    }
+
+    #[test]
+    fn a_small_file_has_a_small_ring() {
+        for (size, blocks) in [(0, 1), (1, 2), (10, 2), (11, 3), (310, 32), (1 << 40, 32)] {
+            assert_eq!(layout(1, 32, 10, Some(size)).block_count, blocks, "{size}");
+        }
+        assert_eq!(layout(1, 32, 10, None).block_count, 32);
+    }
+
+    #[test]
+    fn the_segment_of_the_default_ring_and_five_peers() {
+        let layout = layout(5, 32, 81_920, None);
+        assert_eq!(layout.block_length(31), 4096 + 124);
+        assert_eq!(layout.peer_page(0), 2 * 4096);
+        assert_eq!(layout.block(0), 7 * 4096);
+        assert_eq!(layout.size(), 7 * 4096 + 32 * 81_920);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_overlaps_and_nothing_overflows(
+            peers in 1..=PeerCount::MAX,
+            blocks in 1..=BlockCount::MAX,
+            block_size in 1..=BlockSize::MAX,
+        ) {
+            let layout = layout(peers, blocks, block_size, None);
+            prop_assert!(layout.block_length(blocks) <= layout.peer_page(0));
+            prop_assert_eq!(layout.peer_page(0) % PAGE, 0);
+            prop_assert_eq!(layout.block(0), layout.peer_page(peers - 1) + PAGE);
+            prop_assert_eq!(layout.block(blocks - 1) + u64::from(block_size), layout.block(blocks));
+            prop_assert!(layout.block(blocks) <= layout.size());
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The ring: who may touch which block when, and who sleeps and wakes whom. No bytes pass here.
+//!
+//! The server *reserves* free blocks, fills them and *publishes* them by raising the sequence
+//! number; a peer takes all *ready* blocks, stores them and *releases* them by raising its number
+//! of reads. A block is free once every live peer's number of reads is past it. A block of length
+//! 0 ends the file.
+//!
+//! All numbers that are shared have 32 bits and wrap; each side keeps its own in 64 bits and takes
+//! from the other's only the distance, which is never more than the ring is long.
+//!
+//! Sleeping takes two looks, so that no wake-up is lost: the sleeper says that it sleeps, then looks
+//! once more; the waker makes its news known, then looks for sleepers. Whichever is second sees the
+//! other (`fence(SeqCst)` between both steps on both sides).
+
+use std::num::NonZeroU64;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// The words that server and peers share, and the two ways of sleeping on them.
+///
+/// Behind a trait so that loom can run the same ring on its own memory.
+pub(crate) trait Shared {
+    /// How many blocks are published. Written by the server.
+    fn sequence_number(&self) -> &AtomicU32;
+    /// Whom the server sleeps for ([`Awaited`]). Written by the server.
+    fn awaited(&self) -> &AtomicU64;
+    /// Bytes in a published block. Written by the server.
+    fn block_length(&self, slot: u32) -> &AtomicU32;
+    /// How many blocks a peer has stored. Written by this peer.
+    fn number_of_reads(&self, peer: u32) -> &AtomicU32;
+    /// Whether a peer sleeps. Written by this peer.
+    fn sleeping(&self, peer: u32) -> &AtomicU32;
+
+    /// Peer: sleeps while the sequence number is `seen`, for a slice of time at most.
+    fn sleep_while(&self, seen: u32);
+    /// Server: wakes all who sleep so.
+    fn wake_sleepers(&self);
+    /// Server: sleeps until somebody posts, for a slice of time at most.
+    fn sleep_until_post(&self);
+    /// Peer: wakes the server.
+    fn post(&self);
+}
+
+/// The server's end of the ring.
+#[derive(Debug)]
+pub(crate) struct Producer<S> {
+    shared: S,
+    block_count: u32,
+    block_size: u32,
+    /// Blocks published so far.
+    published: u64,
+    /// Blocks that each peer has stored, as last seen; `None` for those who are left out.
+    reads: Vec<Option<u64>>,
+}
+
+/// A peer said that it has stored blocks that were not published yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ImpossibleReads {
+    pub(crate) peer: u32,
+}
+
+impl<S: Shared> Producer<S> {
+    /// The producer of a ring that nothing has been published in.
+    pub(crate) fn new(shared: S, peers: u32, block_count: u32, block_size: u32) -> Self {
+        let reads = (0..peers).map(|_| Some(0)).collect();
+        Self { shared, block_count, block_size, published: 0, reads }
+    }
+
+    /// No longer waits for `peer`.
+    pub(crate) fn leave_out(&mut self, peer: u32) {
+        if let Some(reads) = self.reads.get_mut(peer as usize) {
+            *reads = None;
+        }
+    }
+
+    /// The peers that are not left out.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.reads).filter_map(|(peer, reads)| reads.and(Some(peer)))
+    }
+
+    /// Whether `blocks` blocks are free; if not, sleeps until they might be, a slice at most.
+    ///
+    /// It sleeps for the slowest peer only, which alone wakes it, and only once it has read enough.
+    pub(crate) fn wait_for_room(&mut self, blocks: u32) -> Result<bool, ImpossibleReads> {
+        if self.room()? >= blocks {
+            return Ok(true);
+        }
+        let Some((peer, _)) = self.slowest() else { return Ok(true) };
+        let until = (self.published + u64::from(blocks)).saturating_sub(self.block_count.into());
+        let awaited = Awaited { peer, reads: truncated(until) };
+        self.shared.awaited().store(awaited.encode().get(), Ordering::Relaxed);
+        // Pairs with the fence in `ReadyBlocks::release`.
+        fence(Ordering::SeqCst);
+        if self.room()? < blocks {
+            self.shared.sleep_until_post();
+        }
+        self.shared.awaited().store(0, Ordering::Relaxed);
+        Ok(self.room()? >= blocks)
+    }
+
+    /// Takes free blocks that lie side by side, `most` at most, to be filled and published.
+    ///
+    /// None may be free; ask [`Producer::wait_for_room`] first.
+    pub(crate) fn reserve(&mut self, most: u32) -> FreeBlocks<'_, S> {
+        let first = slot(self.published, self.block_count);
+        let count = self.known_room().min(most).min(self.block_count - first);
+        FreeBlocks { producer: self, first, count }
+    }
+
+    /// Free blocks, after a look at all peers' numbers of reads.
+    fn room(&mut self) -> Result<u32, ImpossibleReads> {
+        for (peer, reads) in (0..).zip(&mut self.reads) {
+            let Some(known) = reads else { continue };
+            // Pairs with the store in `ReadyBlocks::release`: what this peer has read of a block
+            // happens before the block is filled anew.
+            let now = self.shared.number_of_reads(peer).load(Ordering::Acquire);
+            *known += u64::from(now.wrapping_sub(truncated(*known)));
+            if *known > self.published {
+                return Err(ImpossibleReads { peer });
+            }
+        }
+        Ok(self.known_room())
+    }
+
+    /// Free blocks, as far as known.
+    fn known_room(&self) -> u32 {
+        let behind = self.slowest().map_or(0, |(_, reads)| self.published.saturating_sub(reads));
+        self.block_count.saturating_sub(truncated(behind))
+    }
+
+    fn slowest(&self) -> Option<(u32, u64)> {
+        let reads = (0..).zip(&self.reads);
+        reads.filter_map(|(peer, reads)| Some((peer, (*reads)?))).min_by_key(|&(_, reads)| reads)
+    }
+}
+
+/// Blocks that only the server may touch, until they are published.
+#[derive(Debug)]
+pub(crate) struct FreeBlocks<'p, S> {
+    producer: &'p mut Producer<S>,
+    first: u32,
+    count: u32,
+}
+
+impl<S: Shared> FreeBlocks<'_, S> {
+    /// The first block's place in the ring, and how many there are.
+    pub(crate) fn slots(&self) -> (u32, u32) {
+        (self.first, self.count)
+    }
+
+    /// Publishes the blocks that the first `bytes` bytes fill, and behind them, if the file `ends`
+    /// here and a block is free for it, the one of length 0. Says whether it was.
+    pub(crate) fn publish(self, bytes: usize, ends: bool) -> bool {
+        let Self { producer, first, count } = self;
+        let size = producer.block_size as usize;
+        let blocks = truncated(bytes.div_ceil(size) as u64).min(count);
+        let ended = ends && blocks < producer.known_room();
+        let mut left = bytes;
+        for block in 0..blocks {
+            let length = left.min(size);
+            left -= length;
+            // Relaxed: published by the sequence number.
+            producer
+                .shared
+                .block_length(first + block)
+                .store(truncated(length as u64), Ordering::Relaxed);
+        }
+        if ended {
+            let end = slot(producer.published + u64::from(blocks), producer.block_count);
+            producer.shared.block_length(end).store(0, Ordering::Relaxed);
+        }
+        producer.published += u64::from(blocks) + u64::from(ended);
+        // Pairs with the load in `Consumer::ready`: the blocks' bytes and lengths happen before.
+        producer.shared.sequence_number().store(truncated(producer.published), Ordering::Release);
+        // Pairs with the fence in `Consumer::sleep`.
+        fence(Ordering::SeqCst);
+        let sleeps = |peer| producer.shared.sleeping(peer).load(Ordering::Relaxed) != 0;
+        if producer.live().any(sleeps) {
+            producer.shared.wake_sleepers();
+        }
+        ended
+    }
+}
+
+/// A peer's end of the ring.
+#[derive(Debug)]
+pub(crate) struct Consumer<S> {
+    shared: S,
+    peer: u32,
+    block_count: u32,
+    block_size: u32,
+    /// Blocks stored so far.
+    reads: u64,
+}
+
+/// What a peer finds when it looks.
+#[derive(Debug)]
+pub(crate) enum Ready<'c, S> {
+    /// Nothing new.
+    Nothing,
+    /// The end of the file.
+    End,
+    /// Blocks to be stored and released.
+    Blocks(ReadyBlocks<'c, S>),
+}
+
+/// The segment holds numbers that no server writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ImpossibleNumbers;
+
+impl<S: Shared> Consumer<S> {
+    /// The consumer of a peer that has read nothing yet.
+    pub(crate) fn new(shared: S, peer: u32, block_count: u32, block_size: u32) -> Self {
+        Self { shared, peer, block_count, block_size, reads: 0 }
+    }
+
+    /// Looks for published blocks: as many as lie side by side, all full but perhaps the last.
+    pub(crate) fn ready(&mut self) -> Result<Ready<'_, S>, ImpossibleNumbers> {
+        // Pairs with the store in `FreeBlocks::publish`.
+        let published = self.shared.sequence_number().load(Ordering::Acquire);
+        let behind = published.wrapping_sub(truncated(self.reads));
+        if behind > self.block_count {
+            return Err(ImpossibleNumbers);
+        }
+        let first = slot(self.reads, self.block_count);
+        let (mut count, mut bytes) = (0, 0);
+        while count < behind.min(self.block_count - first) {
+            let length = self.shared.block_length(first + count).load(Ordering::Relaxed);
+            match length {
+                0 if count == 0 => return Ok(Ready::End),
+                0 => break,
+                _ if length > self.block_size => return Err(ImpossibleNumbers),
+                _ => {}
+            }
+            count += 1;
+            bytes += length as usize;
+            if length < self.block_size {
+                break;
+            }
+        }
+        Ok(match count {
+            0 => Ready::Nothing,
+            _ => Ready::Blocks(ReadyBlocks { consumer: self, first, count, bytes }),
+        })
+    }
+
+    /// Sleeps until the server publishes something, a slice at most.
+    pub(crate) fn sleep(&self) {
+        let sleeping = self.shared.sleeping(self.peer);
+        sleeping.store(1, Ordering::Relaxed);
+        // Pairs with the fence in `FreeBlocks::publish`.
+        fence(Ordering::SeqCst);
+        self.shared.sleep_while(truncated(self.reads));
+        sleeping.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Published blocks, which the server leaves alone until they are released.
+#[derive(Debug)]
+pub(crate) struct ReadyBlocks<'c, S> {
+    consumer: &'c mut Consumer<S>,
+    first: u32,
+    count: u32,
+    bytes: usize,
+}
+
+impl<S: Shared> ReadyBlocks<'_, S> {
+    /// The first block's place in the ring, and how many bytes the blocks hold together.
+    pub(crate) fn bytes(&self) -> (u32, usize) {
+        (self.first, self.bytes)
+    }
+
+    /// Gives the blocks back; the peer that the server waits for wakes it.
+    pub(crate) fn release(self) {
+        let Self { consumer, count, .. } = self;
+        let before = truncated(consumer.reads);
+        consumer.reads += u64::from(count);
+        let now = truncated(consumer.reads);
+        let shared = &consumer.shared;
+        // Pairs with the load in `Producer::room`.
+        shared.number_of_reads(consumer.peer).store(now, Ordering::Release);
+        // Pairs with the fence in `Producer::wait_for_room`.
+        fence(Ordering::SeqCst);
+        let awaited = Awaited::decode(shared.awaited().load(Ordering::Relaxed));
+        if awaited.is_some_and(|awaited| awaited.is_reached(consumer.peer, before, now)) {
+            shared.post();
+        }
+    }
+}
+
+/// Whom the server sleeps for, in one word, so that it is never seen half changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Awaited {
+    peer: u32,
+    /// The number of reads that it must reach.
+    reads: u32,
+}
+
+impl Awaited {
+    /// Peers count from 1 here, as 0 is nobody.
+    fn encode(self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add((u64::from(self.peer) << 32) | u64::from(self.reads))
+    }
+
+    fn decode(word: u64) -> Option<Self> {
+        let word = word.checked_sub(1)?;
+        Some(Self { peer: truncated(word >> 32), reads: truncated(word) })
+    }
+
+    /// Whether `peer`, whose number of reads went from `before` to `now`, is the one.
+    fn is_reached(self, peer: u32, before: u32, now: u32) -> bool {
+        let step = now.wrapping_sub(before);
+        let missing = self.reads.wrapping_sub(before);
+        self.peer == peer && (1..=step).contains(&missing)
+    }
+}
+
+/// Where the block with this number, counted from the first of the file, lies in the ring.
+fn slot(number: u64, block_count: u32) -> u32 {
+    truncated(number % u64::from(block_count.max(1)))
+}
+
+/// The low 32 bits: how a count is written where others see it.
+#[allow(clippy::cast_possible_truncation, reason = "shared counts wrap at 2^32 by design")]
+fn truncated(count: u64) -> u32 {
+    count as u32
+}

@@ -1,0 +1,146 @@
+//! A POSIX named semaphore that leaves no name behind, whoever is killed when.
+#![allow(unsafe_code, reason = "rustix has no semaphores, so the C library's are called")]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+
+use ipc_core::io::{SLICE, write_all};
+use ipc_core::process::{Child, Lifeline, fork};
+use ipc_core::{Directory, FileName};
+use rustix::fs::{Mode, OFlags};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Error;
+use crate::segment::SHARED_MEMORY;
+
+unsafe extern "C" {
+    /// In glibc since 2.30, but not in the libc crate. `sem_timedwait` goes by a clock that can be
+    /// set back, and would then wait for hours.
+    fn sem_clockwait(
+        sem: *mut libc::sem_t,
+        clock: libc::clockid_t,
+        deadline: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// A named semaphore that has lost its name: peers inherit it by fork.
+#[derive(Debug)]
+pub(crate) struct Semaphore(NonNull<libc::sem_t>);
+
+impl Semaphore {
+    /// Makes a semaphore of value 0 under an unguessable name, opens it, and removes the name.
+    ///
+    /// `sem_open` with `O_CREAT` goes through a temporary name of its own choosing, which a
+    /// `SIGKILL` leaves behind. So the file is made without a name, linked, opened by name, and
+    /// unlinked, while a [`NameGuard`] stands by.
+    ///
+    /// # Errors
+    /// [`Error::Semaphore`], or [`Error::Core`] if no process can be forked.
+    pub(crate) fn create() -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Semaphore { source };
+        let token = FileName::random_token()?;
+        let directory = Directory::open(SHARED_MEMORY.as_ref())?;
+        let name = FileName::new(format!("sem.{token:016x}").as_bytes())?;
+        let file = semaphore_file(&directory).map_err(failed)?;
+        let guard = NameGuard::new(&directory, &name)?;
+        let opened = ipc_core::link(&file, &directory, &name).map_err(io::Error::from);
+        let opened = opened.and_then(|()| open_by_name(token)).map_err(failed);
+        let removed = directory.remove(&name);
+        guard.dismiss()?;
+        removed?;
+        opened
+    }
+
+    /// Sleeps until somebody posts, a [`SLICE`] at most. Why it woke is not told.
+    pub(crate) fn wait(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let nanoseconds = now.tv_nsec + i64::from(SLICE.subsec_nanos());
+        let deadline = libc::timespec {
+            tv_sec: now.tv_sec + nanoseconds / 1_000_000_000,
+            tv_nsec: nanoseconds % 1_000_000_000,
+        };
+        // SAFETY: The semaphore was opened and never closed; the deadline outlives the call.
+        unsafe { sem_clockwait(self.0.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline) };
+    }
+
+    /// Wakes who waits.
+    pub(crate) fn post(&self) {
+        // SAFETY: The semaphore was opened and never closed. An overflow, its only error, says that
+        // the server has wake-ups enough.
+        unsafe { libc::sem_post(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        // SAFETY: It was opened by `sem_open`, and nobody uses it any more.
+        unsafe { libc::sem_close(self.0.as_ptr()) };
+    }
+}
+
+/// Opens the semaphore that is linked under `token`.
+fn open_by_name(token: u64) -> io::Result<Semaphore> {
+    let name = CString::new(format!("/{token:016x}"))?;
+    // SAFETY: The name ends in NUL. Without O_CREAT, no further arguments are read.
+    let opened = unsafe { libc::sem_open(name.as_ptr(), 0) };
+    // SEM_FAILED is the null pointer on Linux.
+    NonNull::new(opened).map(Semaphore).ok_or_else(io::Error::last_os_error)
+}
+
+/// A file without a name that holds a semaphore of value 0, as glibc keeps its named ones: the bytes
+/// of a `sem_t` that is shared between processes.
+fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
+    let mut semaphore = MaybeUninit::<libc::sem_t>::zeroed();
+    // SAFETY: The pointer is to a `sem_t` that nobody uses yet.
+    if unsafe { libc::sem_init(semaphore.as_mut_ptr(), 1, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bytes: *const u8 = semaphore.as_ptr().cast();
+    // SAFETY: All bytes of it were zeroed, so they are initialised, padding included.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes, size_of::<libc::sem_t>()) };
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR)?;
+    write_all(&fd, bytes)?;
+    Ok(fd)
+}
+
+/// A process that removes a name should the one that gave it die before it can.
+///
+/// It is in no process group of its parent's and cares for no signal to that, and when it dies
+/// itself, the parent still lives to remove the name. So the name stays only if both are killed
+/// within the microseconds between link and unlink.
+struct NameGuard {
+    /// Its closing without a word is the parent's death.
+    dismissal: OwnedFd,
+    child: Child,
+}
+
+impl NameGuard {
+    fn new(directory: &Directory, name: &FileName) -> Result<Self, Error> {
+        let (waiting, dismissal) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| Error::Semaphore { source: errno.into() })?;
+        let keep = [waiting.as_fd(), directory.as_fd()];
+        let child = fork(Lifeline::Outlives, &keep, |entered| {
+            let dismissed = entered.is_ok()
+                && ipc_core::io::read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
+            if !dismissed {
+                // Mostly it is not there; and there is nobody to tell if it cannot be removed.
+                let _ = directory.remove(name);
+            }
+            0
+        })?;
+        Ok(Self { dismissal, child })
+    }
+
+    /// Sends it away and waits until it is gone.
+    fn dismiss(self) -> Result<(), Error> {
+        // It may have been killed, which is as good.
+        let _ = write_all(&self.dismissal, &[1]);
+        drop(self.dismissal);
+        self.child.wait()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! The transport: a segment, its semaphore, and the ring's way of sleeping on both.
+
+use ipc_core::{FileHeader, PeerCount, PeerId, Peers, ServerLink, Source, Transport};
+
+use crate::futex;
+use crate::layout::Layout;
+use crate::peer::Attached;
+use crate::ring::Shared;
+use crate::segment::Segment;
+use crate::semaphore::Semaphore;
+use crate::server::serve;
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::{BlockCount, BlockSize, Error};
+
+/// What a caller may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Bytes in a block. Default: 80 KiB.
+    pub block_size: BlockSize,
+    /// Blocks in the ring, at most: a small file gets fewer. Default: 32. One is lockstep.
+    pub blocks: BlockCount,
+}
+
+/// Shared memory as a way from one process to many.
+#[derive(Debug)]
+pub struct SharedMemory {
+    memory: Memory,
+    batch: u32,
+}
+
+/// What server and peers share.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) segment: Segment,
+    semaphore: Semaphore,
+}
+
+/// The ring is read and filled by quarters. Smaller pieces cost more calls and slower writes, larger
+/// ones leave server and peers less to do at the same time.
+const BATCHES_PER_RING: u32 = 4;
+
+impl SharedMemory {
+    /// Reserves the memory for a file with this `header` and for `peers` peers. Nothing of it has
+    /// a name when this returns, so nothing can be left behind.
+    ///
+    /// It forks for a moment, so the process must have one thread only.
+    ///
+    /// # Errors
+    /// [`Error::Segment`] if `/dev/shm` has no room, [`Error::Semaphore`], [`Error::Memory`].
+    pub fn create(header: &FileHeader, peers: PeerCount, options: Options) -> Result<Self, Error> {
+        let layout = Layout::new(peers, options.blocks, options.block_size, header.size);
+        let segment = Segment::create(layout, header)?;
+        let semaphore = Semaphore::create()?;
+        let batch = options.blocks.get() / BATCHES_PER_RING;
+        Ok(Self { memory: Memory { segment, semaphore }, batch })
+    }
+}
+
+impl Transport for SharedMemory {
+    type Error = Error;
+    type Connection<'t> = Attached<'t>;
+
+    const DESCRIPTORS_PER_PEER: u64 = 0;
+
+    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+        serve(&self.memory, self.batch, source, peers)
+    }
+
+    fn connect<'t>(&'t self, me: PeerId, server: &'t ServerLink) -> Result<Attached<'t>, Error> {
+        Attached::new(&self.memory, me, server)
+    }
+}
+
+impl Shared for &Memory {
+    fn sequence_number(&self) -> &AtomicU32 {
+        &self.segment.server_page().sequence_number.0
+    }
+
+    fn awaited(&self) -> &AtomicU64 {
+        &self.segment.server_page().awaited.0
+    }
+
+    fn block_length(&self, slot: u32) -> &AtomicU32 {
+        self.segment.block_length(slot)
+    }
+
+    fn number_of_reads(&self, peer: u32) -> &AtomicU32 {
+        &self.segment.peer_page(peer).number_of_reads.0
+    }
+
+    fn sleeping(&self, peer: u32) -> &AtomicU32 {
+        &self.segment.peer_page(peer).sleeping
+    }
+
+    fn sleep_while(&self, seen: u32) {
+        futex::sleep_while(self.sequence_number(), seen);
+    }
+
+    fn wake_sleepers(&self) {
+        futex::wake_all(self.sequence_number());
+    }
+
+    fn sleep_until_post(&self) {
+        self.semaphore.wait();
+    }
+
+    fn post(&self) {
+        self.semaphore.post();
+    }
+}
