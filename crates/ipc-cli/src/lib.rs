@@ -1,1 +1,144 @@
-//! x
+//! The programs `socket` and `sharedmem`: policy, wording and exit statuses.
+//!
+//! All mechanism is in `ipc-core`, `ipc-socket` and `ipc-shm`, which other programs can use. Here
+//! arguments become a [`Job`] (`args.rs`), the process is set right (`environment.rs`), a transport
+//! is built, and the report becomes text and an exit status (`output.rs`).
+
+mod args;
+mod environment;
+mod output;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use ipc_core::{Job, Transport, describe};
+use ipc_shm::SharedMemory;
+use ipc_socket::SocketTransport;
+
+use crate::args::{CommonArgs, SharedMemoryArgs, SocketArgs};
+
+/// Exit status for wrong arguments.
+const USAGE: u8 = 2;
+
+/// The program `socket`.
+#[must_use]
+pub fn socket() -> ExitCode {
+    let program = "socket";
+    parse(program).map_or_else(
+        |status| status,
+        |SocketArgs { common }| {
+            main(program, common, |job| {
+                let options = ipc_socket::Options::default();
+                Ok(SocketTransport::new(job.source.header().clone(), options)?)
+            })
+        },
+    )
+}
+
+/// The program `sharedmem`.
+#[must_use]
+pub fn sharedmem() -> ExitCode {
+    let program = "sharedmem";
+    parse(program).map_or_else(
+        |status| status,
+        |SharedMemoryArgs { common, block_size, blocks }| {
+            main(program, common, |job| {
+                let options = ipc_shm::Options { block_size, blocks };
+                let transport = SharedMemory::create(job.source.header(), job.peers, options);
+                transport.map_err(with_advice)
+            })
+        },
+    )
+}
+
+fn with_advice(error: ipc_shm::Error) -> anyhow::Error {
+    let advice = "use a smaller --blocks or --block-size, or the program socket";
+    match error {
+        ipc_shm::Error::Segment { .. } => anyhow!("{}: {advice}", describe(&error)),
+        _ => error.into(),
+    }
+}
+
+/// What both programs do, once the arguments are understood.
+fn main<T: Transport>(
+    program: &str,
+    args: CommonArgs,
+    build: impl FnOnce(&Job) -> anyhow::Result<T>,
+) -> ExitCode {
+    if let Some(contradiction) = args.contradiction() {
+        return usage(program, contradiction);
+    }
+    match run(program, args, build) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output::message(program, &describe(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the job and reports; says whether every peer has stored its copy.
+fn run<T: Transport>(
+    program: &str,
+    args: CommonArgs,
+    build: impl FnOnce(&Job) -> anyhow::Result<T>,
+) -> anyhow::Result<bool> {
+    let begin = Instant::now();
+    environment::prepare().context("cannot set up the process")?;
+    let quiet = args.quiet;
+    let job = args.into_job()?;
+    job.check::<T>()?;
+    let transport = build(&job)?;
+    let report = ipc_core::copy(&job, &transport)?;
+    let elapsed = begin.elapsed();
+
+    let printed = output::paths(&report).context("cannot write to standard output");
+    output::failures(program, &report);
+    if !quiet {
+        output::summary(program, &job.source.header().name, &report, elapsed);
+    }
+    printed?;
+    Ok(report.is_success())
+}
+
+fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {
+    A::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            usage(program, &one_line(&error.to_string()))
+        } else {
+            // Help or the version was asked for.
+            error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
+    })
+}
+
+fn usage(program: &str, text: &str) -> ExitCode {
+    output::message(program, &format!("{text}; see {program} --help"));
+    ExitCode::from(USAGE)
+}
+
+/// What clap says in several lines, without the usage, which `--help` has.
+fn one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    said.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clap_says_becomes_one_line() {
+        let said = "error: unexpected argument '--bloks' found\n\n  tip: a similar argument exists: \
+                    '--blocks'\n\nUsage: sharedmem <FILE>\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            one_line(said),
+            "unexpected argument '--bloks' found; a similar argument exists: '--blocks'"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! The command line, parsed once into the types that everything else trusts.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser};
+use ipc_core::{
+    DirectoryTemplate, Error, Existing, FileName, Job, NameTemplate, PeerCount, Source,
+};
+use ipc_shm::{BlockCount, BlockSize};
+
+/// Copy one file to many local processes over AF_UNIX sockets.
+///
+/// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Every one stores its own copy,
+/// which has its final name only once it is whole.
+#[derive(Debug, Parser)]
+#[command(name = "socket", version)]
+pub(crate) struct SocketArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Copy one file to many local processes over shared memory.
+///
+/// Forks NUMBER_OF_PEERS processes and copies FILE to each of them through a ring of blocks in
+/// shared memory. Every one stores its own copy, which has its final name only once it is whole.
+#[derive(Debug, Parser)]
+#[command(name = "sharedmem", version)]
+pub(crate) struct SharedMemoryArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+
+    /// Size of a block, in bytes or with a unit: 4096, 80KiB, 1M
+    #[arg(long, value_name = "SIZE", default_value = "80KiB", value_parser = parse_block_size)]
+    pub(crate) block_size: BlockSize,
+
+    /// Blocks in the ring; 1 makes server and peers take turns
+    #[arg(long, value_name = "COUNT", default_value = "32", value_parser = parse_block_count)]
+    pub(crate) blocks: BlockCount,
+}
+
+/// What both programs take.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// How many peers to copy to
+    #[arg(value_name = "NUMBER_OF_PEERS", value_parser = parse_peers, allow_negative_numbers = true)]
+    peers: PeerCount,
+
+    /// The file to copy; - is standard input
+    file: PathBuf,
+
+    /// Where received files go; {peer} may stand in it
+    #[arg(short, long, default_value = "received-files",
+          value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
+    dir: DirectoryTemplate,
+
+    /// Final name, of {pid}, {peer} (from 0) and {name}
+    #[arg(long, value_name = "TEMPLATE", default_value = "pid-{pid}_{name}",
+          value_parser = OsStringValueParser::new().try_map(|text| NameTemplate::new(&text)))]
+    name: NameTemplate,
+
+    /// What {name} is, instead of the file's own name
+    #[arg(long, value_name = "NAME",
+          value_parser = OsStringValueParser::new().try_map(parse_file_name))]
+    file_name: Option<FileName>,
+
+    /// Fail a peer whose final name exists, instead of replacing it
+    #[arg(long)]
+    no_clobber: bool,
+
+    /// Print no summary
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl CommonArgs {
+    /// Why the arguments, each right by itself, are wrong together.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let apart = self.name.tells_peers_apart() || self.dir.tells_peers_apart();
+        (self.peers.get() > 1 && !apart).then_some(
+            "--dir and --name give all peers the same path: put {pid} or {peer} into --name",
+        )
+    }
+
+    /// Opens the source.
+    pub(crate) fn into_job(self) -> Result<Job, Error> {
+        let source = if self.file.as_os_str() == "-" {
+            let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0)
+                .map_err(Error::system("open standard input"))?;
+            Source::from_fd(stdin, FileName::new(b"stdin")?)?
+        } else {
+            Source::open(&self.file)?
+        };
+        Ok(Job {
+            source: match self.file_name {
+                Some(name) => source.with_name(name),
+                None => source,
+            },
+            peers: self.peers,
+            directory: self.dir,
+            name: self.name,
+            existing: if self.no_clobber { Existing::Keep } else { Existing::Replace },
+        })
+    }
+}
+
+fn parse_peers(text: &str) -> Result<PeerCount, String> {
+    let count = text.parse().ok().and_then(PeerCount::new);
+    count.ok_or_else(|| format!("it is not a number from 1 to {}", PeerCount::MAX))
+}
+
+fn parse_file_name(text: OsString) -> Result<FileName, String> {
+    FileName::new(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn parse_block_count(text: &str) -> Result<BlockCount, String> {
+    let count = text.parse().ok().and_then(BlockCount::new);
+    count.ok_or_else(|| format!("it is not a number from 1 to {}", BlockCount::MAX))
+}
+
+fn parse_block_size(text: &str) -> Result<BlockSize, String> {
+    let bytes = parse_size(text).and_then(|bytes| u32::try_from(bytes).ok());
+    bytes
+        .and_then(BlockSize::new)
+        .ok_or_else(|| "it is not a size from 1 byte to 1GiB, like 4096, 80KiB or 1M".to_owned())
+}
+
+/// Bytes in a size as GNU programs write it: `K` and `KiB` are 1024, `KB` is 1000.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit: u64 = match unit {
+        "" | "B" => 1,
+        "K" | "KiB" | "k" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        SocketArgs::command().debug_assert();
+        SharedMemoryArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_defaults_are_those_of_the_libraries() {
+        let args = SharedMemoryArgs::try_parse_from(["sharedmem", "1", "file"]).unwrap();
+        assert_eq!(args.block_size, BlockSize::default());
+        assert_eq!(args.blocks, BlockCount::default());
+        assert_eq!(args.common.name, NameTemplate::default());
+    }
+
+    #[test]
+    fn sizes_have_the_units_of_gnu_programs() {
+        for (text, bytes) in [
+            ("1", Some(1)),
+            ("4096", Some(4096)),
+            ("80KiB", Some(81_920)),
+            ("80K", Some(81_920)),
+            ("2M", Some(2 << 20)),
+            ("1kB", Some(1000)),
+            ("1GiB", Some(1 << 30)),
+            ("", None),
+            ("K", None),
+            ("-1", None),
+            ("1.5K", None),
+            ("1 K", None),
+            ("1KiBB", None),
+            ("99999999999999999999", None),
+            ("99999999999999999G", None),
+        ] {
+            assert_eq!(parse_size(text), bytes, "{text}");
+        }
+    }
+}

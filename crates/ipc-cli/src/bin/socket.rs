@@ -1,0 +1,7 @@
+//! The program `socket`; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ipc_cli::socket()
+}
