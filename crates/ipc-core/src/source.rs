@@ -101,6 +101,13 @@ impl Source {
         Self { fd, path: path.to_owned(), header, version }
     }
 
+    /// The same source under another name: what received files are called is the caller's choice.
+    #[must_use]
+    pub fn with_name(mut self, name: FileName) -> Self {
+        self.header.name = name;
+        self
+    }
+
     /// What the peers are told of it.
     #[must_use]
     pub fn header(&self) -> &FileHeader {

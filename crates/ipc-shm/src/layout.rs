@@ -15,7 +15,6 @@ use std::num::NonZeroU32;
 
 use ipc_core::{FileHeader, PeerCount};
 
-#[cfg(not(loom))]
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// Size of a block in bytes, from 1 to [`BlockSize::MAX`].
@@ -67,7 +66,6 @@ bounded_number!(BlockCount, 1 << 16, 32, "blocks");
 /// their protection would not hold; `Segment::create` refuses that.
 pub(crate) const PAGE: u64 = 4096;
 
-#[cfg(not(loom))]
 /// What only the server writes, beside blocks and their lengths.
 #[repr(C)]
 pub(crate) struct ServerPage {
@@ -93,7 +91,6 @@ pub(crate) struct PeerPage {
 #[repr(C, align(128))]
 pub(crate) struct CacheLine<T>(pub(crate) T);
 
-#[cfg(not(loom))]
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(offset_of!(ServerPage, sequence_number) == 384);

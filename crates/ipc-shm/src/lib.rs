@@ -45,11 +45,16 @@
 //! # }
 //! ```
 
+// Under loom only the ring is built, on loom's memory.
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod futex;
+#[cfg(not(loom))]
 mod layout;
+#[cfg(all(test, loom))]
+#[allow(unsafe_code, reason = "reads and writes loom's cells")]
+mod model;
 #[cfg(not(loom))]
 mod peer;
 mod ring;
@@ -65,6 +70,7 @@ mod transport;
 
 #[cfg(not(loom))]
 pub use error::Error;
+#[cfg(not(loom))]
 pub use layout::{BlockCount, BlockSize};
 #[cfg(not(loom))]
 pub use peer::Attached;

@@ -82,20 +82,26 @@ impl<S: Shared> Producer<S> {
     ///
     /// It sleeps for the slowest peer only, which alone wakes it, and only once it has read enough.
     pub(crate) fn wait_for_room(&mut self, blocks: u32) -> Result<bool, ImpossibleReads> {
-        if self.room()? >= blocks {
-            return Ok(true);
+        let needed = (self.published + u64::from(blocks)).saturating_sub(self.block_count.into());
+        loop {
+            let Some((peer, reads)) = self.slowest()? else { return Ok(true) };
+            if reads >= needed {
+                return Ok(true);
+            }
+            let awaited = Awaited { peer, reads: truncated(needed) };
+            self.shared.awaited().store(awaited.encode().get(), Ordering::Relaxed);
+            // Pairs with the fence in `ReadyBlocks::release`.
+            fence(Ordering::SeqCst);
+            // If this peer has read enough meanwhile, it wakes nobody; another may be the slowest.
+            let sleeps = self.look_at(peer)?.is_some_and(|reads| reads < needed);
+            if sleeps {
+                self.shared.sleep_until_post();
+            }
+            self.shared.awaited().store(0, Ordering::Relaxed);
+            if sleeps {
+                return Ok(self.slowest()?.is_none_or(|(_, reads)| reads >= needed));
+            }
         }
-        let Some((peer, _)) = self.slowest() else { return Ok(true) };
-        let until = (self.published + u64::from(blocks)).saturating_sub(self.block_count.into());
-        let awaited = Awaited { peer, reads: truncated(until) };
-        self.shared.awaited().store(awaited.encode().get(), Ordering::Relaxed);
-        // Pairs with the fence in `ReadyBlocks::release`.
-        fence(Ordering::SeqCst);
-        if self.room()? < blocks {
-            self.shared.sleep_until_post();
-        }
-        self.shared.awaited().store(0, Ordering::Relaxed);
-        Ok(self.room()? >= blocks)
     }
 
     /// Takes free blocks that lie side by side, `most` at most, to be filled and published.
@@ -107,30 +113,37 @@ impl<S: Shared> Producer<S> {
         FreeBlocks { producer: self, first, count }
     }
 
-    /// Free blocks, after a look at all peers' numbers of reads.
-    fn room(&mut self) -> Result<u32, ImpossibleReads> {
-        for (peer, reads) in (0..).zip(&mut self.reads) {
-            let Some(known) = reads else { continue };
-            // Pairs with the store in `ReadyBlocks::release`: what this peer has read of a block
-            // happens before the block is filled anew.
-            let now = self.shared.number_of_reads(peer).load(Ordering::Acquire);
-            *known += u64::from(now.wrapping_sub(truncated(*known)));
-            if *known > self.published {
-                return Err(ImpossibleReads { peer });
-            }
+    /// The live peer that has read least, and how much, after a look at all of them.
+    fn slowest(&mut self) -> Result<Option<(u32, u64)>, ImpossibleReads> {
+        for peer in 0..truncated(self.reads.len() as u64) {
+            self.look_at(peer)?;
         }
-        Ok(self.known_room())
+        Ok(self.slowest_known())
+    }
+
+    /// How many blocks `peer` has read, unless it is left out.
+    fn look_at(&mut self, peer: u32) -> Result<Option<u64>, ImpossibleReads> {
+        let Some(Some(known)) = self.reads.get_mut(peer as usize) else { return Ok(None) };
+        // Pairs with the store in `ReadyBlocks::release`: what this peer has read of a block
+        // happens before the block is filled anew.
+        let now = self.shared.number_of_reads(peer).load(Ordering::Acquire);
+        let reads = *known + u64::from(now.wrapping_sub(truncated(*known)));
+        if reads > self.published {
+            return Err(ImpossibleReads { peer });
+        }
+        *known = reads;
+        Ok(Some(reads))
+    }
+
+    fn slowest_known(&self) -> Option<(u32, u64)> {
+        let reads = (0..).zip(&self.reads);
+        reads.filter_map(|(peer, reads)| Some((peer, (*reads)?))).min_by_key(|&(_, reads)| reads)
     }
 
     /// Free blocks, as far as known.
     fn known_room(&self) -> u32 {
-        let behind = self.slowest().map_or(0, |(_, reads)| self.published.saturating_sub(reads));
+        let behind = self.slowest_known().map_or(0, |(_, reads)| self.published - reads);
         self.block_count.saturating_sub(truncated(behind))
-    }
-
-    fn slowest(&self) -> Option<(u32, u64)> {
-        let reads = (0..).zip(&self.reads);
-        reads.filter_map(|(peer, reads)| Some((peer, (*reads)?))).min_by_key(|&(_, reads)| reads)
     }
 }
 
