@@ -34,18 +34,20 @@ pub(crate) fn failures(program: &str, report: &Report) {
 
 /// How much went to how many in what time.
 pub(crate) fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {
-    let stored = report.stored().count();
-    let seconds = elapsed.as_secs_f64();
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people has three digits")]
-    let delivered = report.bytes as f64 * stored as f64;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    let rate = ByteSize::b((delivered / seconds) as u64);
-    message(
-        program,
-        &format!(
-            "{stored} of {} peers stored {name:?}, {} each, in {seconds:.3} s ({rate}/s)",
-            report.peers.len(),
-            ByteSize::b(report.bytes),
-        ),
-    );
+    let (stored, peers) = (report.stored().count(), report.peers.len());
+    let mut text = format!("{stored} of {peers} peers stored {name:?}");
+    if stored > 0 {
+        let size = ByteSize::b(report.bytes);
+        let rate = rate(report.bytes, stored, elapsed);
+        let seconds = elapsed.as_secs_f64();
+        text.push_str(&format!(", {size} each, in {seconds:.3} s ({rate}/s)"));
+    }
+    message(program, &text);
+}
+
+/// Bytes delivered in a second, all peers together.
+#[allow(clippy::cast_precision_loss, reason = "a rate for people has three digits")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn rate(bytes: u64, stored: usize, elapsed: Duration) -> ByteSize {
+    ByteSize::b((bytes as f64 * stored as f64 / elapsed.as_secs_f64()) as u64)
 }

@@ -150,11 +150,12 @@ impl<'s> Peers<'s> {
     /// # Errors
     /// [`Error::System`] if it cannot be reaped.
     pub fn fail(&mut self, id: PeerId, failure: Failure) -> Result<(), Error> {
-        let Some(peer) = self.peers.get_mut(id.index()) else { return Ok(()) };
-        let Some(process) = peer.process.take() else { return Ok(()) };
-        peer.stage = Stage::Failed(failure);
-        process.child.kill();
-        process.child.wait().map(drop)
+        let Some(child) = self.part_with(id) else { return Ok(()) };
+        if let Some(peer) = self.peers.get_mut(id.index()) {
+            peer.stage = Stage::Failed(failure);
+        }
+        child.kill();
+        child.wait().map(drop)
     }
 
     /// Gives the run up: every peer that has not been told to commit is killed.
@@ -253,13 +254,23 @@ impl<'s> Peers<'s> {
 
     /// Waits for a peer that has closed its end, which it does by ending.
     fn reap(&mut self, id: PeerId) -> Result<(), Error> {
-        let Some(peer) = self.peers.get_mut(id.index()) else { return Ok(()) };
-        let Some(process) = peer.process.take() else { return Ok(()) };
-        let exit = process.child.wait()?;
-        if !matches!(peer.stage, Stage::Stored) {
+        let Some(child) = self.part_with(id) else { return Ok(()) };
+        let exit = child.wait()?;
+        if let Some(peer) = self.peers.get_mut(id.index())
+            && !matches!(peer.stage, Stage::Stored)
+        {
             peer.stage = Stage::Failed(Failure { message: exit.to_string(), errno: None });
         }
         Ok(())
+    }
+
+    /// Closes the link to a peer and hands out its process, which is to be waited for; `None` if
+    /// that has been done before.
+    fn part_with(&mut self, id: PeerId) -> Option<Child> {
+        let Process { child, link } = self.peers.get_mut(id.index())?.process.take()?;
+        // Closing alone does not end the watch while a peer that was just forked still has a copy.
+        let _ = epoll::delete(&self.epoll, &link);
+        Some(child)
     }
 }
 
@@ -277,10 +288,10 @@ impl AsFd for Peers<'_> {
 
 impl Drop for Peers<'_> {
     fn drop(&mut self) {
-        for process in self.peers.iter_mut().filter_map(|peer| peer.process.take()) {
-            process.child.kill();
+        for child in self.ids().filter_map(|id| self.part_with(id)) {
+            child.kill();
             // There is nobody left to tell.
-            let _ = process.child.wait();
+            let _ = child.wait();
         }
     }
 }
