@@ -1,0 +1,78 @@
+//! What each peer is to the server while bytes flow: not yet there, connected, or done.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use ipc_core::{PeerId, Peers};
+
+use crate::window::Position;
+
+/// All peers of a run, by number and by process id.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    by_number: Vec<Client>,
+    by_pid: HashMap<u32, PeerId>,
+    /// How many of them are not [`Stage::Done`].
+    unserved: usize,
+}
+
+/// One peer.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// What it has been sent.
+    pub(crate) position: Position,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum Stage {
+    /// It has not connected yet.
+    #[default]
+    Awaited,
+    /// Bytes flow.
+    Connected {
+        socket: OwnedFd,
+        /// Whether it may take more bytes.
+        is_writable: bool,
+    },
+    /// It has been sent everything, or there is no more use in sending.
+    Done,
+}
+
+impl Clients {
+    pub(crate) fn new(peers: &Peers<'_>) -> Self {
+        let by_number: Vec<_> = peers.ids().map(|_| Client::default()).collect();
+        let by_pid = peers.pids().map(|(id, pid)| (pid, id)).collect();
+        Self { unserved: by_number.len(), by_number, by_pid }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    pub(crate) fn any_unserved(&self) -> bool {
+        self.unserved > 0
+    }
+
+    pub(crate) fn any_awaited(&self) -> bool {
+        self.by_number.iter().any(|client| matches!(client.stage, Stage::Awaited))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Client> {
+        self.by_number.get_mut(id.index())
+    }
+
+    /// The peer that has this process id.
+    pub(crate) fn find(&self, pid: u32) -> Option<PeerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// Makes a peer [`Stage::Done`], which closes its connection; where it stood, if it was not.
+    pub(crate) fn end(&mut self, id: PeerId) -> Option<Position> {
+        let client = self.get_mut(id).filter(|client| !matches!(client.stage, Stage::Done))?;
+        client.stage = Stage::Done;
+        let position = client.position;
+        self.unserved -= 1;
+        Some(position)
+    }
+}
