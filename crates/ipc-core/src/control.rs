@@ -167,7 +167,7 @@ impl ServerLink {
         });
         match sent {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::ServerGone),
+            Err(error) if is_gone(&error) => Err(Error::ServerGone),
             Err(error) => Err(Error::system("write to the control channel")(error)),
         }
     }
@@ -182,10 +182,14 @@ impl ServerLink {
             Ok((0, _)) => Err(Error::ServerGone),
             Ok((1, _)) if buffer.first() == Some(&COMMIT) => Ok(()),
             Ok(_) => Err(Error::Invalid { what: "control message", reason: "it is no commit" }),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Error::ServerGone),
+            Err(error) if is_gone(&error) => Err(Error::ServerGone),
             Err(error) => Err(Error::system("read the control channel")(error)),
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsFd for ServerLink {

@@ -57,7 +57,7 @@ impl Run<'_> {
             peer::run(self, transport, id, server)
         })?;
         if let Err(error) = transport.serve(source, &mut peers) {
-            peers.abort(Failure::new(&error))?;
+            peers.abort(Failure::new(&error));
         }
         peers.settle()
     }

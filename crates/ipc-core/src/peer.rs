@@ -28,8 +28,15 @@ pub(crate) fn run<T: Transport>(
         // To be killed now would leave the name behind. That the server is gone shows in time.
         process::outlive_parent()?;
     }
-    connection.receive(&mut file).map_err(|error| Failure::new(&error))?;
-    file.finish()?;
+    let received = connection.receive(&mut file).map_err(|error| Failure::new(&error));
+    if let Err(failure) = received.and_then(|()| Ok(file.finish()?)) {
+        if !file.has_name() {
+            // To free a large file takes a while. The process's end does it, after the server has
+            // been told and waits for this peer no longer.
+            std::mem::forget(file);
+        }
+        return Err(failure);
+    }
 
     server.say(&FromPeer::Consumed { bytes: file.length() })?;
     server.await_commit()?;

@@ -30,16 +30,10 @@ pub struct Peers<'s> {
 
 #[derive(Debug)]
 struct Peer {
-    pid: u32,
-    stage: Stage,
-    /// The process; `None` once it has been reaped.
-    process: Option<Process>,
-}
-
-#[derive(Debug)]
-struct Process {
     child: Child,
-    link: PeerLink,
+    stage: Stage,
+    /// `None` once there is nothing more to hear.
+    link: Option<PeerLink>,
 }
 
 /// How far a peer has come.
@@ -55,6 +49,8 @@ enum Stage {
     Stored,
     /// There will be no received file.
     Failed(Failure),
+    /// It ended without a word; its exit status will tell why.
+    Gone,
 }
 
 /// How all peers ended.
@@ -98,9 +94,7 @@ impl<'s> Peers<'s> {
                     }
                 }
             })?;
-            let pid = child.id();
-            let process = Some(Process { child, link });
-            peers.peers.push(Peer { pid, stage: Stage::Receiving, process });
+            peers.peers.push(Peer { child, stage: Stage::Receiving, link: Some(link) });
         }
         Ok(peers)
     }
@@ -112,7 +106,7 @@ impl<'s> Peers<'s> {
 
     /// All peers' process ids, by number.
     pub fn pids(&self) -> impl Iterator<Item = (PeerId, u32)> {
-        self.ids().zip(self.peers.iter().map(|peer| peer.pid))
+        self.ids().zip(self.peers.iter().map(|peer| peer.child.id()))
     }
 
     /// Whether this peer still receives: it has neither everything nor failed.
@@ -130,14 +124,14 @@ impl<'s> Peers<'s> {
     /// Says that the source has been read to its end, and that this is its length in bytes: whoever
     /// has stored as many may commit.
     ///
-    /// # Errors
-    /// As [`Peers::update`].
-    pub fn source_ended(&mut self, total: u64) -> Result<(), Error> {
+    /// Where peers get the bytes from the source itself, the length at its opening will do: nobody
+    /// commits before it has stored them all.
+    pub fn source_ended(&mut self, total: u64) {
         self.total = Some(total);
-        self.ids().try_for_each(|id| self.commit(id))
+        self.ids().for_each(|id| self.commit(id));
     }
 
-    /// Listens to all peers without waiting: handles what they said, reaps those that ended.
+    /// Listens to all peers without waiting, and notes who has ended.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses; never for what a peer says or fails to say.
@@ -145,44 +139,44 @@ impl<'s> Peers<'s> {
         self.listen(Duration::ZERO)
     }
 
-    /// Takes a peer out of the run: kills it if it still runs and makes `failure` its outcome.
-    ///
-    /// # Errors
-    /// [`Error::System`] if it cannot be reaped.
-    pub fn fail(&mut self, id: PeerId, failure: Failure) -> Result<(), Error> {
-        let Some(child) = self.part_with(id) else { return Ok(()) };
-        if let Some(peer) = self.peers.get_mut(id.index()) {
-            peer.stage = Stage::Failed(failure);
-        }
-        child.kill();
-        child.wait().map(drop)
+    /// Takes a peer out of the run: kills it and makes `failure` its outcome, unless it has one.
+    pub fn fail(&mut self, id: PeerId, failure: Failure) {
+        self.end(id, Stage::Failed(failure));
     }
 
     /// Gives the run up: every peer that has not been told to commit is killed.
-    pub(crate) fn abort(&mut self, why: Failure) -> Result<(), Error> {
+    pub(crate) fn abort(&mut self, why: Failure) {
         for id in self.ids() {
             let stage = self.peers.get(id.index()).map(|peer| &peer.stage);
             if let Some(Stage::Receiving | Stage::Consumed(_)) = stage {
-                self.fail(id, why.clone())?;
+                self.fail(id, why.clone());
             }
         }
         self.aborted.get_or_insert(why);
-        Ok(())
     }
 
-    /// Waits until every peer has ended.
+    /// Waits until every peer has ended, and reaps it.
+    ///
+    /// Only here, as the kernel may have to free a large file first, and while bytes flow nobody
+    /// shall wait for that.
     pub(crate) fn settle(mut self) -> Result<Settled, Error> {
-        while self.peers.iter().any(|peer| peer.process.is_some()) {
+        while self.peers.iter().any(|peer| peer.link.is_some()) {
             self.listen(SLICE)?;
         }
-        let outcome = |peer: Peer| match peer.stage {
-            Stage::Failed(failure) => (peer.pid, Err(failure)),
-            _ => (peer.pid, Ok(())),
+        let reap = |peer: Peer| {
+            let pid = peer.child.id();
+            let exit = peer.child.wait()?;
+            Ok(match peer.stage {
+                Stage::Stored => (pid, Ok(())),
+                Stage::Failed(failure) => (pid, Err(failure)),
+                _ => (pid, Err(Failure { message: exit.to_string(), errno: None })),
+            })
         };
+        let peers = std::mem::take(&mut self.peers).into_iter().map(reap);
         Ok(Settled {
+            peers: peers.collect::<Result<_, Error>>()?,
             bytes: self.total.unwrap_or(0),
             aborted: self.aborted.take(),
-            peers: std::mem::take(&mut self.peers).into_iter().map(outcome).collect(),
         })
     }
 
@@ -196,81 +190,66 @@ impl<'s> Peers<'s> {
         };
         for event in events.iter().take(ready) {
             let number = event.data.u64();
-            self.hear(PeerId(u32::try_from(number).unwrap_or(u32::MAX)))?;
+            self.hear(PeerId(u32::try_from(number).unwrap_or(u32::MAX)));
         }
         Ok(())
     }
 
     /// Takes one peer's messages until it has no more.
-    fn hear(&mut self, id: PeerId) -> Result<(), Error> {
-        while let Some(Peer { process: Some(process), .. }) = self.peers.get(id.index()) {
-            match process.link.hear() {
-                Ok(Heard::Message(message)) => self.act_on(id, message)?,
+    fn hear(&mut self, id: PeerId) {
+        while let Some(Peer { link: Some(link), .. }) = self.peers.get(id.index()) {
+            match link.hear() {
+                Ok(Heard::Message(message)) => self.act_on(id, message),
                 Ok(Heard::Nothing) => break,
-                Ok(Heard::Closed) => self.reap(id)?,
-                Err(error) => self.fail(id, Failure::new(&error))?,
+                Ok(Heard::Closed) => self.end(id, Stage::Gone),
+                Err(error) => self.fail(id, Failure::new(&error)),
             }
         }
-        Ok(())
     }
 
-    fn act_on(&mut self, id: PeerId, message: FromPeer) -> Result<(), Error> {
-        let Some(peer) = self.peers.get_mut(id.index()) else { return Ok(()) };
+    fn act_on(&mut self, id: PeerId, message: FromPeer) {
+        let Some(peer) = self.peers.get_mut(id.index()) else { return };
         match (&peer.stage, message) {
             (Stage::Receiving, FromPeer::Consumed { bytes }) => {
                 peer.stage = Stage::Consumed(bytes);
-                self.commit(id)
+                self.commit(id);
             }
-            (Stage::Committing, FromPeer::Stored) => {
-                peer.stage = Stage::Stored;
-                Ok(())
-            }
+            (Stage::Committing, FromPeer::Stored) => peer.stage = Stage::Stored,
             (_, FromPeer::Failed(failure)) => self.fail(id, failure),
             (_, FromPeer::Consumed { .. } | FromPeer::Stored) => {
                 let error = Error::Invalid { what: "control message", reason: "it is out of turn" };
-                self.fail(id, Failure::new(&error))
+                self.fail(id, Failure::new(&error));
             }
         }
     }
 
     /// Tells a peer to commit if it has consumed the whole source and the source is unchanged.
-    fn commit(&mut self, id: PeerId) -> Result<(), Error> {
-        let Some(total) = self.total else { return Ok(()) };
-        let Some(peer) = self.peers.get_mut(id.index()) else { return Ok(()) };
-        let Stage::Consumed(bytes) = peer.stage else { return Ok(()) };
+    fn commit(&mut self, id: PeerId) {
+        let Some(total) = self.total else { return };
+        let Some(peer) = self.peers.get_mut(id.index()) else { return };
+        let Stage::Consumed(bytes) = peer.stage else { return };
         if bytes != total {
             let message = format!("it stored {bytes} bytes of {total}");
-            return self.fail(id, Failure { message, errno: None });
-        }
-        if let Err(error) = self.source.check_unchanged() {
-            return self.abort(Failure::new(&error));
-        }
-        if let Some(process) = &peer.process {
-            process.link.commit();
+            self.fail(id, Failure { message, errno: None });
+        } else if let Err(error) = self.source.check_unchanged() {
+            self.abort(Failure::new(&error));
+        } else if let Some(link) = &peer.link {
+            link.commit();
             peer.stage = Stage::Committing;
         }
-        Ok(())
     }
 
-    /// Waits for a peer that has closed its end, which it does by ending.
-    fn reap(&mut self, id: PeerId) -> Result<(), Error> {
-        let Some(child) = self.part_with(id) else { return Ok(()) };
-        let exit = child.wait()?;
-        if let Some(peer) = self.peers.get_mut(id.index())
-            && !matches!(peer.stage, Stage::Stored)
-        {
-            peer.stage = Stage::Failed(Failure { message: exit.to_string(), errno: None });
+    /// Listens to a peer no more, and makes sure that it ends.
+    fn end(&mut self, id: PeerId, stage: Stage) {
+        let Some(peer) = self.peers.get_mut(id.index()) else { return };
+        let Some(link) = peer.link.take() else { return };
+        if !matches!(peer.stage, Stage::Stored) {
+            peer.stage = stage;
         }
-        Ok(())
-    }
-
-    /// Closes the link to a peer and hands out its process, which is to be waited for; `None` if
-    /// that has been done before.
-    fn part_with(&mut self, id: PeerId) -> Option<Child> {
-        let Process { child, link } = self.peers.get_mut(id.index())?.process.take()?;
+        // Of one that is ending already this changes nothing, its exit status included.
+        peer.child.kill();
         // Closing alone does not end the watch while a peer that was just forked still has a copy.
         let _ = epoll::delete(&self.epoll, &link);
-        Some(child)
     }
 }
 
@@ -288,10 +267,10 @@ impl AsFd for Peers<'_> {
 
 impl Drop for Peers<'_> {
     fn drop(&mut self) {
-        for child in self.ids().filter_map(|id| self.part_with(id)) {
-            child.kill();
+        for peer in self.peers.drain(..) {
+            peer.child.kill();
             // There is nobody left to tell.
-            let _ = child.wait();
+            let _ = peer.child.wait();
         }
     }
 }

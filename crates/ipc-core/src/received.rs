@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::PollFlags;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 
-use crate::io::{retry, write_all};
+use crate::io::{read, retry, write_all};
 use crate::{Directory, Error, FileHeader, FileName};
 
 /// What happens where the final name exists already.
@@ -113,6 +114,41 @@ impl<'d> ReceivedFile<'d> {
         write_all(&self.fd, bytes).map_err(self.failed("write to a file in"))?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Appends `length` bytes that `pipe` holds, without a copy through this process's memory.
+    ///
+    /// # Errors
+    /// [`Error::Path`]; [`std::io::ErrorKind::UnexpectedEof`] in it if the pipe holds less and
+    /// nobody writes to it.
+    pub fn splice_all(&mut self, pipe: impl AsFd, length: usize) -> Result<(), Error> {
+        let mut left = length;
+        while left > 0 {
+            let moved = retry(&self.fd, PollFlags::OUT, || {
+                splice(&pipe, None, &self.fd, None, left, SpliceFlags::MOVE)
+            });
+            let bytes = match moved {
+                Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                // Not every file system can; then the bytes take the other way.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                    self.copy_from(&pipe, left)
+                }
+                moved => moved,
+            };
+            let bytes = bytes.map_err(self.failed("write to a file in"))?;
+            self.length += bytes as u64;
+            left = left.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    /// Moves some bytes from `pipe`, `most` at most, by way of memory.
+    fn copy_from(&self, pipe: impl AsFd, most: usize) -> std::io::Result<usize> {
+        let mut buffer = vec![0; most.min(1 << 16)];
+        match read(pipe, &mut buffer)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            bytes => write_all(&self.fd, buffer.get(..bytes).unwrap_or_default()).map(|()| bytes),
+        }
     }
 
     /// Whether it stands under its hidden name, so that its process must not be killed carelessly.

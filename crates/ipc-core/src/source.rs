@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -181,8 +182,8 @@ pub struct SourceReader<'s> {
 impl SourceReader<'_> {
     /// Fills `buffer`; less than its length only at the source's end or when told to stop.
     ///
-    /// While a stream has nothing to read, `keep_waiting` is asked again and again, at least once
-    /// in a [`SLICE`]; once it says no, what has been read so far is returned.
+    /// Before it waits for a stream that has nothing to read, a [`SLICE`] at most, it asks
+    /// `keep_waiting`; once that says no, what has been read so far is returned.
     ///
     /// # Errors
     /// [`Error::SourceChanged`] where the change shows by the size, [`Error::Path`] if reading fails.
@@ -236,11 +237,12 @@ impl SourceReader<'_> {
         let failed = || Error::at("read", &self.source.path);
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            if !wait_ready(fd, PollFlags::IN, Some(SLICE)).map_err(failed())? {
-                if keep_waiting() {
-                    continue;
+            if !wait_ready(fd, PollFlags::IN, Some(Duration::ZERO)).map_err(failed())? {
+                if !keep_waiting() {
+                    break;
                 }
-                break;
+                wait_ready(fd, PollFlags::IN, Some(SLICE)).map_err(failed())?;
+                continue;
             }
             match read(fd, rest).map_err(failed())? {
                 0 => {

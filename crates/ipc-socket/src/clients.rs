@@ -4,26 +4,16 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use ipc_core::{PeerId, Peers};
-
-use crate::window::Position;
-
 /// All peers of a run, by number and by process id.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    by_number: Vec<Client>,
+    by_number: Vec<Stage>,
     by_pid: HashMap<u32, PeerId>,
     /// How many of them are not [`Stage::Done`].
     unserved: usize,
 }
 
-/// One peer.
-#[derive(Debug, Default)]
-pub(crate) struct Client {
-    /// What it has been sent.
-    pub(crate) position: Position,
-    pub(crate) stage: Stage,
-}
-
+/// How far the server is with one peer.
 #[derive(Debug, Default)]
 pub(crate) enum Stage {
     /// It has not connected yet.
@@ -41,7 +31,7 @@ pub(crate) enum Stage {
 
 impl Clients {
     pub(crate) fn new(peers: &Peers<'_>) -> Self {
-        let by_number: Vec<_> = peers.ids().map(|_| Client::default()).collect();
+        let by_number: Vec<_> = peers.ids().map(|_| Stage::default()).collect();
         let by_pid = peers.pids().map(|(id, pid)| (pid, id)).collect();
         Self { unserved: by_number.len(), by_number, by_pid }
     }
@@ -55,10 +45,10 @@ impl Clients {
     }
 
     pub(crate) fn any_awaited(&self) -> bool {
-        self.by_number.iter().any(|client| matches!(client.stage, Stage::Awaited))
+        self.by_number.iter().any(|stage| matches!(stage, Stage::Awaited))
     }
 
-    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Client> {
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Stage> {
         self.by_number.get_mut(id.index())
     }
 
@@ -67,12 +57,11 @@ impl Clients {
         self.by_pid.get(&pid).copied()
     }
 
-    /// Makes a peer [`Stage::Done`], which closes its connection; where it stood, if it was not.
-    pub(crate) fn end(&mut self, id: PeerId) -> Option<Position> {
-        let client = self.get_mut(id).filter(|client| !matches!(client.stage, Stage::Done))?;
-        client.stage = Stage::Done;
-        let position = client.position;
-        self.unserved -= 1;
-        Some(position)
+    /// Makes a peer [`Stage::Done`], which closes its connection; says whether it was not.
+    pub(crate) fn end(&mut self, id: PeerId) -> bool {
+        let stage = self.get_mut(id).filter(|stage| !matches!(stage, Stage::Done));
+        let was_served = stage.map(|stage| *stage = Stage::Done).is_some();
+        self.unserved -= usize::from(was_served);
+        was_served
     }
 }

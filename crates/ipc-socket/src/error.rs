@@ -15,9 +15,9 @@ pub enum Error {
         /// The longest allowed, in bytes.
         limit: u64,
     },
-    /// The frames hold more or less than the header said.
+    /// The frames hold more than the header said.
     #[error("received {received} bytes of a file that was announced with {announced}")]
-    WrongSize {
+    TooMuch {
         /// Bytes in all frames so far, the refused one included.
         received: u64,
         /// Bytes in the header.

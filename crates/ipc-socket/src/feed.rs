@@ -1,30 +1,24 @@
-//! How the source's bytes get to a connection: read once into the window, sent to each from there.
+//! How the source's bytes get to a connection: one of two ways, behind one set of questions.
 //!
-//! It never sleeps. The server decides when to read and whom to send to; this is all that it knows
-//! of the bytes.
+//! Neither ever sleeps. The server decides when to read and whom to send to; this is all that it
+//! knows of the bytes. Which way it is, the kernel decides: whatever `sendfile` takes goes directly.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use ipc_core::io::wait_ready;
-use ipc_core::{FileHeader, Source, SourceReader};
-use rustix::event::PollFlags;
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fs::FileType;
+use ipc_core::{FileHeader, PeerId, Source};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 
-use crate::window::{Position, Window};
+use crate::buffered::Buffered;
+use crate::direct::Direct;
 use crate::{Error, Options};
 
 /// The source on its way to all connections.
 #[derive(Debug)]
-pub(crate) struct Feed<'s> {
-    source: &'s Source,
-    reader: SourceReader<'s>,
-    window: Window,
-    /// Whether reading can mean waiting for somebody who writes.
-    is_stream: bool,
+pub(crate) enum Feed<'s> {
+    /// From the page cache, to each connection at its own pace.
+    Direct(Direct<'s>),
+    /// Through a bounded window in memory.
+    Buffered(Buffered<'s>),
 }
 
 /// How far a connection got.
@@ -39,137 +33,81 @@ pub(crate) enum Sent {
 }
 
 impl<'s> Feed<'s> {
-    /// A feed for as many readers, which all start at the default [`Position`].
+    /// A feed for as many peers.
     pub(crate) fn new(
         source: &'s Source,
         header: &FileHeader,
         options: Options,
-        readers: usize,
+        peers: usize,
     ) -> Result<Self, Error> {
-        let stat =
-            rustix::fs::fstat(source).map_err(ipc_core::Error::at("examine", source.path()))?;
-        Ok(Self {
-            source,
-            reader: source.reader(),
-            window: Window::new(&header.encode(), options.chunk_bytes, options.chunks, readers),
-            is_stream: FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile,
-        })
+        if options.zero_copy
+            && let Some(direct) = Direct::new(source, header, peers)?
+        {
+            return Ok(Self::Direct(direct));
+        }
+        Buffered::new(source, header, options, peers).map(Self::Buffered)
     }
 
-    /// Lets `epoll` report under `token` that a stream has something to read again.
-    ///
-    /// Edge-triggered: [`Feed::can_read`] asks for the state, the event only ends a sleep.
+    /// Lets `epoll` report under `token` that a source that had nothing to read has something.
     pub(crate) fn watch(&self, epoll: BorrowedFd<'_>, token: u64) -> Result<(), Error> {
-        if !self.is_stream {
-            return Ok(());
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::Buffered(buffered) => buffered.watch(epoll, token),
         }
-        let flags = EventFlags::IN | EventFlags::ET;
-        match epoll::add(epoll, self.source, EventData::new_u64(token), flags) {
-            // A device that never lets its reader wait.
-            Ok(()) | Err(Errno::PERM) => Ok(()),
-            Err(errno) => Err(ipc_core::Error::system("watch the source")(errno).into()),
+    }
+
+    /// Length of the source in bytes, if it is known before it is read.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Direct(direct) => Some(direct.length()),
+            Self::Buffered(_) => None,
         }
     }
 
     /// Whether [`Feed::read`] would get somewhere now.
     pub(crate) fn can_read(&self) -> Result<bool, Error> {
-        if !self.window.has_room() {
-            return Ok(false);
+        match self {
+            Self::Direct(_) => Ok(false),
+            Self::Buffered(buffered) => buffered.can_read(),
         }
-        if !self.is_stream {
-            return Ok(true);
-        }
-        wait_ready(self.source, PollFlags::IN, Some(Duration::ZERO))
-            .map_err(|error| ipc_core::Error::at("read", self.source.path())(error).into())
     }
 
-    /// Reads the next piece of the source into the window; its length once it has ended there.
+    /// Reads the next piece of the source; its length once it has ended there.
     pub(crate) fn read(&mut self) -> Result<Option<u64>, Error> {
-        let most = if self.is_stream { self.readable_bytes() } else { usize::MAX };
-        let room = self.window.room();
-        let length = room.len().min(most);
-        let room = room.get_mut(..length).unwrap_or_default();
-        // Nobody waits in here but where another process takes the bytes away that were there.
-        let bytes = self.reader.fill(room, || false)?;
-        let ended = self.reader.at_end();
-        self.window.commit(bytes, ended);
-        Ok(ended.then(|| self.reader.offset()))
-    }
-
-    /// Sends on from `position` as much as `socket` takes.
-    pub(crate) fn send(
-        &mut self,
-        socket: impl AsFd,
-        position: &mut Position,
-    ) -> rustix::io::Result<Sent> {
-        loop {
-            let bytes = self.window.at(*position);
-            if bytes.is_empty() {
-                let finished = self.window.is_finished(*position);
-                return Ok(if finished { Sent::Everything } else { Sent::AllSoFar });
-            }
-            match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => self.window.advance(position, sent),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
-                Err(errno) => return Err(errno),
-            }
+        match self {
+            Self::Direct(_) => Ok(None),
+            Self::Buffered(buffered) => buffered.read(),
         }
     }
 
-    /// Waits no longer for a connection that stays at `position`.
-    pub(crate) fn leave(&mut self, position: Position) {
-        self.window.leave(position);
+    /// Sends a peer on as much as its `socket` takes.
+    pub(crate) fn send(&mut self, peer: PeerId, socket: &OwnedFd) -> Result<Sent, SendError> {
+        match self {
+            Self::Direct(direct) => direct.send(peer, socket),
+            Self::Buffered(buffered) => Ok(buffered.send(peer, socket)?),
+        }
     }
 
-    /// How much can be read of a stream without waiting, at least 1 byte: at its end there is
-    /// nothing, and one more read that says so.
-    fn readable_bytes(&self) -> usize {
-        match rustix::io::ioctl_fionread(self.source) {
-            Ok(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX).max(1),
-            // A device that does not tell.
-            Err(_) => usize::MAX,
+    /// Waits no longer for a peer.
+    pub(crate) fn leave(&mut self, peer: PeerId) {
+        match self {
+            Self::Direct(_) => {}
+            Self::Buffered(buffered) => buffered.leave(peer),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ipc_core::FileName;
-    use std::io::Write;
+/// Whom a failure to send concerns.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// This peer only.
+    Connection(Errno),
+    /// All: the source is not what it was.
+    Source(Error),
+}
 
-    fn feed(source: &Source) -> Feed<'_> {
-        let options = Options { chunk_bytes: 4096, chunks: 1, ..Options::default() };
-        Feed::new(source, source.header(), options, 1).unwrap()
-    }
-
-    #[test]
-    fn a_stream_is_read_only_as_far_as_it_goes_without_waiting() {
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        let source = Source::from_fd(reader.into(), FileName::new(b"stdin").unwrap()).unwrap();
-        let mut feed = feed(&source);
-        assert!(!feed.can_read().unwrap());
-        writer.write_all(b"some").unwrap();
-        assert!(feed.can_read().unwrap());
-        assert_eq!(feed.read().unwrap(), None);
-        assert!(!feed.can_read().unwrap());
-        drop(writer);
-        assert!(feed.can_read().unwrap());
-        assert_eq!(feed.read().unwrap(), Some(4));
-        assert!(!feed.can_read().unwrap());
-    }
-
-    #[test]
-    fn a_file_is_read_until_the_window_is_full() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&[1; 5000]).unwrap();
-        let source = Source::open(file.path()).unwrap();
-        let mut feed = feed(&source);
-        assert_eq!(feed.read().unwrap(), None);
-        assert!(!feed.can_read().unwrap());
-        feed.leave(Position::default());
-        assert!(feed.can_read().unwrap());
-        assert_eq!(feed.read().unwrap(), Some(5000));
+impl From<Errno> for SendError {
+    fn from(errno: Errno) -> Self {
+        Self::Connection(errno)
     }
 }

@@ -61,7 +61,9 @@
 //! # }
 //! ```
 
+mod buffered;
 mod clients;
+mod direct;
 mod endpoint;
 mod error;
 mod feed;
@@ -88,13 +90,16 @@ pub struct Options {
     /// Bytes that the kernel is asked to queue for each connection. It may give less, and it is
     /// asked for less where all connections together would make it more than 64 MiB.
     pub send_buffer_bytes: usize,
+    /// Whether regular files go from the page cache to the connections by `sendfile`, where the
+    /// kernel can, instead of through chunks in memory.
+    pub zero_copy: bool,
 }
 
 /// 4 chunks of 512 KiB and 1 MiB for each connection: less makes more system calls and wake-ups,
 /// more falls out of the cache.
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk_bytes: 512 * 1024, chunks: 4, send_buffer_bytes: 1024 * 1024 }
+        Self { chunk_bytes: 512 * 1024, chunks: 4, send_buffer_bytes: 1024 * 1024, zero_copy: true }
     }
 }
 

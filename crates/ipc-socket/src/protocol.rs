@@ -2,6 +2,8 @@
 //!
 //! The header before them is [`FileHeader`](ipc_core::FileHeader), which other ways share.
 
+use ipc_core::FileHeader;
+
 use crate::Error;
 
 /// Length of a frame's length, in bytes.
@@ -36,8 +38,8 @@ impl Frames {
     /// Length of the frame that `prefix` begins, in bytes; 0 is the end of the file.
     ///
     /// # Errors
-    /// [`Error::FrameTooLong`], and [`Error::WrongSize`] as soon as the announced size cannot come
-    /// true any more.
+    /// [`Error::FrameTooLong`], and [`Error::TooMuch`] for more than was announced. Less is for the
+    /// server to judge: files in `/sys` have a page as their size, whatever they hold.
     pub(crate) fn next(&mut self, prefix: [u8; PREFIX]) -> Result<u64, Error> {
         let length = u64::from_le_bytes(prefix);
         if length > MAX_FRAME {
@@ -46,11 +48,80 @@ impl Frames {
         self.received = self.received.saturating_add(length);
         let received = self.received;
         match self.announced {
-            Some(announced) if received > announced || (length == 0 && received < announced) => {
-                Err(Error::WrongSize { received, announced })
-            }
+            Some(announced) if received > announced => Err(Error::TooMuch { received, announced }),
             _ => Ok(length),
         }
+    }
+}
+
+/// The sender's place in the wire of a file of known length, whose bytes somebody else supplies.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    /// What goes before the next bytes of the source: the header at first, then frames' lengths.
+    head: Vec<u8>,
+    /// Bytes of `head` that are sent.
+    head_sent: usize,
+    /// Bytes of the source that are sent.
+    offset: u64,
+    /// Bytes of the current frame that are not sent.
+    frame_left: u64,
+    /// Length of the source, in bytes.
+    length: u64,
+    /// Whether the end frame is in `head`.
+    ended: bool,
+}
+
+/// What is to be sent next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'c> {
+    /// These bytes.
+    Bytes(&'c [u8]),
+    /// As many bytes of the source, from `offset` on.
+    Source { offset: u64, length: usize },
+    /// Nothing: everything is sent.
+    Nothing,
+}
+
+impl Cursor {
+    pub(crate) fn new(header: &FileHeader, length: u64) -> Self {
+        let head = header.encode().to_vec();
+        let mut cursor =
+            Self { head, head_sent: 0, offset: 0, frame_left: 0, length, ended: false };
+        cursor.begin_frame();
+        cursor
+    }
+
+    pub(crate) fn next(&self) -> Piece<'_> {
+        match self.head.get(self.head_sent..) {
+            Some(head) if !head.is_empty() => Piece::Bytes(head),
+            _ if self.frame_left > 0 => {
+                let length = usize::try_from(self.frame_left).unwrap_or(usize::MAX);
+                Piece::Source { offset: self.offset, length }
+            }
+            _ => Piece::Nothing,
+        }
+    }
+
+    /// Moves on by `bytes` of what [`Cursor::next`] gave.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        if self.head_sent < self.head.len() {
+            self.head_sent += bytes;
+            return;
+        }
+        self.offset = self.offset.saturating_add(bytes as u64);
+        self.frame_left = self.frame_left.saturating_sub(bytes as u64);
+        if self.frame_left == 0 && !self.ended {
+            self.head.clear();
+            self.head_sent = 0;
+            self.begin_frame();
+        }
+    }
+
+    /// Appends the next frame's length to the head; the last one is 0.
+    fn begin_frame(&mut self) {
+        self.frame_left = self.length.saturating_sub(self.offset).min(MAX_FRAME);
+        self.head.extend_from_slice(&prefix(self.frame_left));
+        self.ended = self.frame_left == 0;
     }
 }
 
@@ -76,8 +147,6 @@ mod tests {
             (None, &[u64::MAX], "18446744073709551615 bytes"),
             (Some(10), &[11], "11 bytes of a file that was announced with 10"),
             (Some(10), &[4, 7], "11 bytes of a file that was announced with 10"),
-            (Some(10), &[4, 5], "9 bytes of a file that was announced with 10"),
-            (Some(1), &[], "0 bytes of a file that was announced with 1"),
         ] {
             let error = read(announced, lengths).unwrap_err().to_string();
             assert!(error.contains(about), "{about}: {error}");
@@ -85,8 +154,58 @@ mod tests {
     }
 
     #[test]
+    fn less_than_announced_is_for_the_server_to_judge() {
+        assert_eq!(read(Some(4096), &[5]).unwrap(), 5);
+    }
+
+    #[test]
     fn the_longest_frame_is_accepted() {
         assert_eq!(read(None, &[MAX_FRAME, 1]).unwrap(), MAX_FRAME + 1);
+    }
+
+    /// The lengths in the prefixes of what a cursor sends, `step` bytes at most at once.
+    fn frames_of(length: u64, step: usize) -> Vec<u64> {
+        let header = FileHeader {
+            name: ipc_core::FileName::new(b"data").unwrap(),
+            size: Some(length),
+            mode: 0,
+            modified: (0, 0),
+        };
+        let mut cursor = Cursor::new(&header, length);
+        let (mut head, mut position) = (Vec::new(), 0);
+        loop {
+            let sent = match cursor.next() {
+                Piece::Bytes(bytes) => {
+                    let bytes = &bytes[..bytes.len().min(step)];
+                    head.extend_from_slice(bytes);
+                    bytes.len()
+                }
+                Piece::Source { offset, length } => {
+                    assert_eq!(offset, position);
+                    position += length.min(step) as u64;
+                    length.min(step)
+                }
+                Piece::Nothing => break,
+            };
+            cursor.advance(sent);
+        }
+        assert_eq!(position, length);
+        let (start, prefixes) = head.split_at(FileHeader::ENCODED_LENGTH);
+        assert_eq!(start, header.encode());
+        prefixes.chunks(PREFIX).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_long_file_is_cut_into_the_longest_frames() {
+        for (length, frames) in [
+            (1, vec![1, 0]),
+            (MAX_FRAME, vec![MAX_FRAME, 0]),
+            (2 * MAX_FRAME + 1, vec![MAX_FRAME, MAX_FRAME, 1, 0]),
+        ] {
+            assert_eq!(frames_of(length, usize::MAX), frames);
+        }
+        assert_eq!(frames_of(3, 1), [3, 0]);
+        assert_eq!(frames_of(1 << 33, 1 << 20).iter().sum::<u64>(), 1 << 33);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::clients::{Clients, Stage};
 use crate::endpoint::{Accepted, Endpoint};
-use crate::feed::{Feed, Sent};
+use crate::feed::{Feed, SendError, Sent};
 use crate::{Error, SocketTransport};
 
 /// One run, from the first connection to the last byte.
@@ -79,6 +79,9 @@ impl<'a, 's> Server<'a, 's> {
     /// The source is read a piece at a time, between looks at all connections; nothing in here
     /// sleeps but the wait for events.
     pub(crate) fn run(mut self) -> Result<(), Error> {
+        if let Some(length) = self.feed.length() {
+            self.peers.source_ended(length);
+        }
         while self.clients.any_unserved() {
             let can_read = self.feed.can_read()?;
             self.handle_events(if can_read { Duration::ZERO } else { SLICE })?;
@@ -165,8 +168,8 @@ impl<'a, 's> Server<'a, 's> {
 
     /// Begins to serve a process that has a peer's id, if this is that peer's first connection.
     fn welcome(&mut self, id: PeerId, socket: OwnedFd) -> Result<(), Error> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        if !matches!(client.stage, Stage::Awaited) || !self.peers.is_receiving(id) {
+        let Some(stage) = self.clients.get_mut(id) else { return Ok(()) };
+        if !matches!(stage, Stage::Awaited) || !self.peers.is_receiving(id) {
             return Ok(());
         }
         // It is about speed only; the kernel may give less.
@@ -175,15 +178,17 @@ impl<'a, 's> Server<'a, 's> {
         let flags = EventFlags::OUT | EventFlags::ET;
         if let Err(errno) = epoll::add(&self.epoll, &socket, EventData::new_u64(id.0.into()), flags)
         {
-            return self.fail(id, &ipc_core::Error::system("watch a connection")(errno));
+            self.fail(id, &ipc_core::Error::system("watch a connection")(errno));
+            return Ok(());
         }
-        client.stage = Stage::Connected { socket, is_writable: true };
+        *stage = Stage::Connected { socket, is_writable: true };
         self.send(id)
     }
 
     fn handle_connection(&mut self, id: PeerId, flags: EventFlags) -> Result<(), Error> {
-        let stage = self.clients.get_mut(id).map(|client| &mut client.stage);
-        let Some(Stage::Connected { is_writable, .. }) = stage else { return Ok(()) };
+        let Some(Stage::Connected { is_writable, .. }) = self.clients.get_mut(id) else {
+            return Ok(());
+        };
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
             self.end(id);
             return Ok(());
@@ -195,7 +200,7 @@ impl<'a, 's> Server<'a, 's> {
     /// Reads on in the source and sends what it got to whoever can take it.
     fn read(&mut self) -> Result<(), Error> {
         if let Some(total) = self.feed.read()? {
-            self.peers.source_ended(total)?;
+            self.peers.source_ended(total);
             self.end_absent();
         }
         self.peers.ids().try_for_each(|id| self.send(id))
@@ -203,28 +208,27 @@ impl<'a, 's> Server<'a, 's> {
 
     /// Sends a peer as much as it takes.
     fn send(&mut self, id: PeerId) -> Result<(), Error> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let Stage::Connected { socket, is_writable: is_writable @ true } = &mut client.stage else {
+        let stage = self.clients.get_mut(id);
+        let Some(Stage::Connected { socket, is_writable: is_writable @ true }) = stage else {
             return Ok(());
         };
-        match self.feed.send(socket, &mut client.position) {
-            Ok(Sent::AllSoFar) => Ok(()),
-            Ok(Sent::UntilFull) => {
-                *is_writable = false;
-                Ok(())
-            }
-            Ok(Sent::Everything) | Err(Errno::PIPE | Errno::CONNRESET) => {
+        match self.feed.send(id, socket) {
+            Ok(Sent::AllSoFar) => {}
+            Ok(Sent::UntilFull) => *is_writable = false,
+            Ok(Sent::Everything) | Err(SendError::Connection(Errno::PIPE | Errno::CONNRESET)) => {
                 self.end(id);
-                Ok(())
             }
-            Err(errno) => self.fail(id, &ipc_core::Error::system("send to a peer")(errno)),
+            Err(SendError::Connection(errno)) => {
+                self.fail(id, &ipc_core::Error::system("send to a peer")(errno));
+            }
+            Err(SendError::Source(error)) => return Err(error),
         }
+        Ok(())
     }
 
-    fn fail(&mut self, id: PeerId, error: &ipc_core::Error) -> Result<(), Error> {
-        self.peers.fail(id, Failure::new(error))?;
+    fn fail(&mut self, id: PeerId, error: &ipc_core::Error) {
+        self.peers.fail(id, Failure::new(error));
         self.end(id);
-        Ok(())
     }
 
     fn end_absent(&mut self) {
@@ -240,8 +244,8 @@ impl<'a, 's> Server<'a, 's> {
     /// A peer that closed it by itself has failed, but is not made to: it says why over the control
     /// channel, or ends, and may need a while to give the space of a large file back before.
     fn end(&mut self, id: PeerId) {
-        if let Some(position) = self.clients.end(id) {
-            self.feed.leave(position);
+        if self.clients.end(id) {
+            self.feed.leave(id);
         }
     }
 }

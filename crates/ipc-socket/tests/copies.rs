@@ -7,8 +7,10 @@
 
 use std::io::{PipeWriter, Read, Write};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc_core::{
     Existing, FileName, Job, PeerCount, PeerId, Peers, Report, ServerLink, Source, Transport, copy,
@@ -17,7 +19,11 @@ use ipc_socket::{Error, Options, SocketConnection, SocketTransport};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 /// Small, so that small files are many windows.
-const SMALL: Options = Options { chunk_bytes: 8192, chunks: 3, send_buffer_bytes: 16384 };
+const SMALL: Options =
+    Options { chunk_bytes: 8192, chunks: 3, send_buffer_bytes: 16384, zero_copy: false };
+
+/// Whether files go directly from the page cache; every run is done both ways.
+static ZERO_COPY: AtomicBool = AtomicBool::new(false);
 
 /// More than pipe, window and connections hold of [`SMALL`], so that whoever has written it knows
 /// that every peer has connected.
@@ -34,7 +40,12 @@ fn main() {
         ["kill-one", victim] => between_halves(|| kill_peer(victim.parse().unwrap())),
         ["stranger", name] => between_halves(|| assert_eq!(read_as_stranger(name), b"")),
         // Whatever a test runner passes.
-        _ => run_all(),
+        _ => {
+            for zero_copy in [true, false] {
+                ZERO_COPY.store(zero_copy, Ordering::Relaxed);
+                run_all();
+            }
+        }
     }
 }
 
@@ -49,6 +60,7 @@ fn run_all() {
     a_peer_that_hangs_up_harms_no_other();
     a_peer_is_served_once();
     a_peer_commits_while_another_has_read_nothing();
+    a_file_that_changes_is_stored_by_nobody();
     a_run_whose_peers_all_die_ends();
     many_peers_are_served();
 }
@@ -162,6 +174,25 @@ fn a_peer_commits_while_another_has_read_nothing() {
     run.assert_whole(length);
 }
 
+fn a_file_that_changes_is_stored_by_nobody() {
+    let changes: [fn(&std::fs::File); 3] = [
+        |file| file.set_len(HALF as u64 / 2).unwrap(),
+        |file| file.set_len(HALF as u64 * 2).unwrap(),
+        |file| file.write_all_at(b"x", 0).unwrap(),
+    ];
+    for change in changes {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), contents(HALF)).unwrap();
+        let run = run(Source::open(file.path()).unwrap(), 1, |_, connect| {
+            change(&std::fs::OpenOptions::new().write(true).open(file.path()).unwrap());
+            connect()
+        });
+        let aborted = run.report.aborted.as_ref().unwrap();
+        assert!(aborted.message.ends_with("changed while it was copied"), "{aborted}");
+        assert_eq!(std::fs::read_dir(run.root.path()).unwrap().count(), 0);
+    }
+}
+
 fn a_run_whose_peers_all_die_ends() {
     // Nobody ever writes, and nobody closes it.
     let (source, _writer) = stream();
@@ -242,7 +273,8 @@ where
 }
 
 fn transport(source: &Source) -> SocketTransport {
-    SocketTransport::new(source.header().clone(), SMALL).unwrap()
+    let options = Options { zero_copy: ZERO_COPY.load(Ordering::Relaxed), ..SMALL };
+    SocketTransport::new(source.header().clone(), options).unwrap()
 }
 
 fn run_in<C>(

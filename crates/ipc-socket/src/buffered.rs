@@ -1,0 +1,151 @@
+//! The way for every source: read once into the window, sent to each connection from there.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use ipc_core::io::wait_ready;
+use ipc_core::{FileHeader, PeerId, Source, SourceReader};
+use rustix::event::PollFlags;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::feed::Sent;
+use crate::window::{Position, Window};
+use crate::{Error, Options};
+
+/// The source on its way to all connections, through the server's memory.
+#[derive(Debug)]
+pub(crate) struct Buffered<'s> {
+    source: &'s Source,
+    reader: SourceReader<'s>,
+    window: Window,
+    /// Where each reader stands, by the peers' numbers.
+    positions: Vec<Position>,
+    /// Whether reading can mean waiting for somebody who writes.
+    is_stream: bool,
+}
+
+impl<'s> Buffered<'s> {
+    /// A feed for as many readers, which all start with the header.
+    pub(crate) fn new(
+        source: &'s Source,
+        header: &FileHeader,
+        options: Options,
+        readers: usize,
+    ) -> Result<Self, Error> {
+        let stat =
+            rustix::fs::fstat(source).map_err(ipc_core::Error::at("examine", source.path()))?;
+        Ok(Self {
+            source,
+            reader: source.reader(),
+            window: Window::new(&header.encode(), options.chunk_bytes, options.chunks, readers),
+            positions: vec![Position::default(); readers],
+            is_stream: FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile,
+        })
+    }
+
+    /// Lets `epoll` report under `token` that a stream has something to read again.
+    ///
+    /// Edge-triggered: [`Buffered::can_read`] asks for the state, the event only ends a sleep.
+    pub(crate) fn watch(&self, epoll: BorrowedFd<'_>, token: u64) -> Result<(), Error> {
+        if !self.is_stream {
+            return Ok(());
+        }
+        let flags = EventFlags::IN | EventFlags::ET;
+        match epoll::add(epoll, self.source, EventData::new_u64(token), flags) {
+            // A device that never lets its reader wait.
+            Ok(()) | Err(Errno::PERM) => Ok(()),
+            Err(errno) => Err(ipc_core::Error::system("watch the source")(errno).into()),
+        }
+    }
+
+    /// Whether [`Buffered::read`] would get somewhere now.
+    pub(crate) fn can_read(&self) -> Result<bool, Error> {
+        if !self.window.has_room() {
+            return Ok(false);
+        }
+        if !self.is_stream {
+            return Ok(true);
+        }
+        wait_ready(self.source, PollFlags::IN, Some(Duration::ZERO))
+            .map_err(|error| ipc_core::Error::at("read", self.source.path())(error).into())
+    }
+
+    /// Reads the next piece of the source into the window; its length once it has ended there.
+    pub(crate) fn read(&mut self) -> Result<Option<u64>, Error> {
+        let bytes = self.reader.fill(self.window.room(), || false)?;
+        let ended = self.reader.at_end();
+        self.window.commit(bytes, ended);
+        Ok(ended.then(|| self.reader.offset()))
+    }
+
+    /// Sends the reader on as much as `socket` takes.
+    pub(crate) fn send(&mut self, reader: PeerId, socket: &OwnedFd) -> rustix::io::Result<Sent> {
+        let Some(position) = self.positions.get_mut(reader.index()) else {
+            return Ok(Sent::Everything);
+        };
+        loop {
+            let bytes = self.window.at(*position);
+            if bytes.is_empty() {
+                let finished = self.window.is_finished(*position);
+                return Ok(if finished { Sent::Everything } else { Sent::AllSoFar });
+            }
+            match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) => self.window.advance(position, sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Waits no longer for a reader.
+    pub(crate) fn leave(&mut self, reader: PeerId) {
+        if let Some(position) = self.positions.get(reader.index()) {
+            self.window.leave(*position);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_core::FileName;
+    use std::io::Write;
+
+    fn feed(source: &Source) -> Buffered<'_> {
+        let options = Options { chunk_bytes: 4096, chunks: 1, ..Options::default() };
+        Buffered::new(source, source.header(), options, 1).unwrap()
+    }
+
+    #[test]
+    fn a_stream_is_read_only_as_far_as_it_goes_without_waiting() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let source = Source::from_fd(reader.into(), FileName::new(b"stdin").unwrap()).unwrap();
+        let mut feed = feed(&source);
+        assert!(!feed.can_read().unwrap());
+        writer.write_all(b"some").unwrap();
+        assert!(feed.can_read().unwrap());
+        assert_eq!(feed.read().unwrap(), None);
+        assert!(!feed.can_read().unwrap());
+        drop(writer);
+        assert!(feed.can_read().unwrap());
+        assert_eq!(feed.read().unwrap(), Some(4));
+        assert!(!feed.can_read().unwrap());
+    }
+
+    #[test]
+    fn a_file_is_read_until_the_window_is_full() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[1; 5000]).unwrap();
+        let source = Source::open(file.path()).unwrap();
+        let mut feed = feed(&source);
+        assert_eq!(feed.read().unwrap(), None);
+        assert!(!feed.can_read().unwrap());
+        feed.leave(PeerId(0));
+        assert!(feed.can_read().unwrap());
+        assert_eq!(feed.read().unwrap(), Some(5000));
+    }
+}
