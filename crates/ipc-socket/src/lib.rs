@@ -27,10 +27,12 @@
 //!
 //! # How it works
 //!
-//! The source is read once, into a bounded window of chunks that all connections share (`window.rs`,
-//! `feed.rs`), so memory does not grow with the file. One epoll instance watches the connections,
-//! the listener, the control channels and a source that is a stream (`server.rs`); a slow source
-//! holds nobody up, and a slow peer holds others up only once they are a whole window ahead of it.
+//! A regular file goes by `sendfile` from the page cache to each connection, at its own pace
+//! (`direct.rs`), and by `splice` from there into the received file (`peer.rs`). Every other source is
+//! read once, into a bounded window of chunks that all connections share (`buffered.rs`,
+//! `window.rs`); a slow source holds nobody up, and a slow peer holds others up only once they are a
+//! whole window ahead of it. Memory grows with the file in neither case. One epoll instance watches
+//! the connections, the listener, the control channels and a source that is a stream (`server.rs`).
 //!
 //! # Example
 //!

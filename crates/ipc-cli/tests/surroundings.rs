@@ -1,0 +1,162 @@
+//! What a caller hands down besides the arguments: limits, standard streams, `/dev/shm` and file
+//! systems. Each is coped with, or named as the reason of a failure.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs::File;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use common::paths::{default_paths, paths_of};
+use common::{BLOCK, Sandbox, both, contents, private_mounts, skip};
+
+/// The paths of a run with `--name {peer}`.
+fn numbered(peers: usize) -> Vec<Vec<u8>> {
+    paths_of(0..peers, |peer| format!("received-files/{peer}"))
+}
+
+const NUMBERED: [&str; 4] = ["--name", "{peer}", "3", "data"];
+
+both!(a_lost_report_is_an_error_and_the_copies_are_there, |sandbox| {
+    let contents = contents(BLOCK + 1);
+    sandbox.file("data", contents);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let run = sandbox.with(NUMBERED).stdout(full).run();
+    run.loses_its_report(&numbered(3), contents, "No space left on device");
+
+    // As a pipe whose reader has gone, but for whoever else may have inherited that end just now.
+    let (reader, writer) = UnixStream::pair().unwrap();
+    reader.shutdown(Shutdown::Both).unwrap();
+    let run = sandbox.with(NUMBERED).stdout(OwnedFd::from(writer)).run();
+    run.loses_its_report(&numbered(3), contents, "Broken pipe");
+});
+
+both!(closed_standard_streams_harm_no_copy, |sandbox| {
+    let contents = contents(BLOCK + 1);
+    sandbox.file("data", contents);
+    for closed in ["<&-", ">&- 2>/dev/null", "2>&-", "<&- >&- 2>&-", "2>/dev/full"] {
+        let script = format!(r#"exec "$@" {closed}"#);
+        let invocation = sandbox.with(["-q"].into_iter().chain(NUMBERED)).in_shell(&script);
+        // Rust programs have /dev/null in place of a closed stream, so no report is lost.
+        let is_heard = !closed.contains(">&- ");
+        let invocation = if is_heard { invocation } else { invocation.stdout(Stdio::null()) };
+        invocation.run().quietly().stores(&numbered(3), contents);
+    }
+});
+
+both!(a_limit_of_file_size_is_an_error_and_no_death, |sandbox| {
+    // The shell's unit is 512 or 1024 bytes. The first limit leaves no room for a ring either.
+    sandbox.file("data", contents(16 << 20));
+    sandbox.directory("received-files");
+    let failed = [0, 1, 2].map(|peer| (peer, "File too large"));
+    for ignored in ["", "trap '' XFSZ; "] {
+        for (blocks, ring_fits) in [(8, false), (8192, true)] {
+            let script = format!(r#"{ignored}ulimit -f {blocks}; exec "$@""#);
+            let run = sandbox.with(["3", "data"]).in_shell(&script).run();
+            if ring_fits || !sandbox.is_sharedmem() {
+                run.loses(&failed, &[], &[]);
+            } else {
+                run.refuses(1, "File too large");
+            }
+        }
+    }
+});
+
+/// Runs the program with mounts of its own: an empty `/dev/shm`, and what `setup` makes. Then it
+/// lists what is left in `/dev/shm`, as if the program had said so.
+fn with_mounts<'s>(
+    sandbox: &'s Sandbox,
+    setup: &str,
+    args: &[&str],
+) -> Option<common::run::Run<'s>> {
+    let Some(command) = private_mounts() else {
+        skip("other mounts", "this user may not make any");
+        return None;
+    };
+    let script = format!(
+        r#"mount -t tmpfs tmpfs /dev/shm && {setup} || exit 99
+        "$@"; status=$?
+        ls -A /dev/shm 2>&- | grep -vx full >&2
+        exit $status"#
+    );
+    Some(sandbox.with(args).in_shell(&script).through(command).run())
+}
+
+both!(shared_memory_that_cannot_be_had, |sandbox| {
+    let contents = contents(1 << 20);
+    sandbox.file("data", contents);
+    let mount = "mount -t tmpfs -o";
+    for (setup, why) in [
+        (format!("{mount} size=64k tmpfs /dev/shm"), "No space left on device"),
+        (format!("{mount} nr_inodes=1 tmpfs /dev/shm"), "No space left on device"),
+        (format!("{mount} ro tmpfs /dev/shm"), "Read-only file system"),
+        (
+            format!("{mount} size=2m tmpfs /dev/shm && head -c 2M /dev/zero >/dev/shm/full"),
+            "No space left on device",
+        ),
+        (format!("{mount} size=64k tmpfs /dev"), "No such file or directory"),
+    ] {
+        let Some(run) = with_mounts(sandbox, &setup, &["3", "data"]) else { return };
+        if sandbox.is_sharedmem() {
+            let advice = "use a smaller --blocks or --block-size, or the program socket";
+            run.refuses(1, &format!("{why}: {advice}"));
+        } else {
+            run.stores(&default_paths(3, "data"), contents);
+        }
+    }
+});
+
+both!(the_advice_for_little_shared_memory_is_right, |sandbox| {
+    let contents = contents(1 << 20);
+    sandbox.file("data", contents);
+    let setup = "mount -t tmpfs -o size=64k tmpfs /dev/shm";
+    let smaller: &[_] = &["--blocks", "2", "--block-size", "4096", "3", "data"];
+    let args = if sandbox.is_sharedmem() { smaller } else { &["3", "data"] };
+    let Some(run) = with_mounts(sandbox, setup, args) else { return };
+    run.stores(&default_paths(3, "data"), contents);
+});
+
+both!(a_read_only_destination_is_refused, |sandbox| {
+    sandbox.file("data", b"contents");
+    sandbox.directory("received-files");
+    let setup = "mount -t tmpfs -o ro tmpfs received-files";
+    for directory in ["received-files", "received-files/new"] {
+        let Some(run) = with_mounts(sandbox, setup, &["--dir", directory, "3", "data"]) else {
+            return;
+        };
+        run.refuses(1, "Read-only file system");
+    }
+});
+
+both!(copies_that_surely_do_not_fit_are_refused, |sandbox| {
+    sandbox.file("data", contents(1 << 20));
+    sandbox.directory("received-files");
+    let setup = "mount -t tmpfs -o size=2m tmpfs received-files";
+    let Some(run) = with_mounts(sandbox, setup, &["3", "data"]) else { return };
+    run.refuses(1, "3 copies of 1048576 bytes need 3145728 bytes");
+});
+
+both!(a_full_destination_fails_its_peer_only, |sandbox| {
+    let contents = contents(1 << 20);
+    sandbox.file("data", contents);
+    sandbox.directory("to-1");
+    // From standard input, as how much it is must not be known before.
+    let setup = "exec <data && mount -t tmpfs -o size=64k tmpfs to-1";
+    let args = ["--dir", "to-{peer}", "--name", "{name}", "3", "-"];
+    let Some(run) = with_mounts(sandbox, setup, &args) else { return };
+    let paths = paths_of([0, 2], |peer| format!("to-{peer}/stdin"));
+    run.loses(&[(1, "No space left on device")], &paths, contents);
+});
+
+both!(a_destination_without_inodes_fails_its_peer_only, |sandbox| {
+    sandbox.file("data", b"contents");
+    sandbox.directory("to-1");
+    let setup = "mount -t tmpfs -o nr_inodes=1 tmpfs to-1";
+    let args = ["--dir", "to-{peer}", "--name", "{name}", "3", "data"];
+    let Some(run) = with_mounts(sandbox, setup, &args) else { return };
+    let paths = paths_of([0, 2], |peer| format!("to-{peer}/data"));
+    run.loses(&[(1, "No space left on device")], &paths, b"contents");
+});

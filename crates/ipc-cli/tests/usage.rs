@@ -1,0 +1,143 @@
+//! Wrong arguments end with status 2 and one line that says why, before anything is made; the help
+//! says what the right ones are.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use common::both;
+use predicates::prelude::*;
+use predicates::str::{contains, starts_with};
+
+both!(a_wrong_number_of_peers, |sandbox| {
+    sandbox.file("data", b"contents");
+    let numbers =
+        ["0", "-1", "1x", "", "3.5", " 1", "0x2", "10001", "99999999999", "1e3", "-", "--1"];
+    for number in numbers {
+        let why = match number {
+            "-" => "invalid value '-' for '<NUMBER_OF_PEERS>'".into(),
+            "--1" => "unexpected argument '--1' found".into(),
+            _ => format!(
+                "invalid value '{number}' for '<NUMBER_OF_PEERS>': it is not a number from 1"
+            ),
+        };
+        sandbox.run([number, "data"]).refuses(2, &why);
+    }
+    let not_utf8 = OsStr::from_bytes(b"\xff");
+    sandbox.run([not_utf8, "data".as_ref()]).refuses(2, "invalid UTF-8");
+});
+
+both!(too_few_or_too_many_arguments, |sandbox| {
+    sandbox.file("data", b"contents");
+    let missing = "the following required arguments were not provided: ";
+    for (args, why) in [
+        (&[][..], format!("{missing}<NUMBER_OF_PEERS> <FILE>")),
+        (&["2"], format!("{missing}<FILE>")),
+        (&["2", "data", "data"], "unexpected argument 'data' found".into()),
+        (&["2", "data", "-q", "x"], "unexpected argument 'x' found".into()),
+        (&["2", "data", "--dir"], "a value is required for '--dir <DIR>'".into()),
+        (&["2", "data", "--name"], "a value is required for '--name <TEMPLATE>'".into()),
+        (&["2", ""], "a value is required for '<FILE>'".into()),
+    ] {
+        sandbox.run(args).refuses(2, &why);
+    }
+});
+
+both!(options_that_there_are_not, |sandbox| {
+    sandbox.file("data", b"contents");
+    for option in ["--unknown", "-x", "--no-clobbered", "--quiet=yes", "-q=1"] {
+        sandbox.run([option, "2", "data"]).refuses(2, "; see ");
+    }
+    sandbox.run(["--qiuet", "2", "data"]).refuses(2, "a similar argument exists: '--quiet'");
+    sandbox.run(["-q", "-q", "2", "data"]).refuses(2, "cannot be used multiple times");
+});
+
+both!(the_ring_is_sharedmem_s_only, |sandbox| {
+    sandbox.file("data", b"contents");
+    let sizes =
+        ["0", "-1", "", "x", "1.5K", "80 KiB", "1GiBB", "2G", "5000000000", "99999999999999999999"];
+    for size in sizes {
+        let option = format!("--block-size={size}");
+        let why = match (sandbox.is_sharedmem(), size) {
+            (false, _) => "unexpected argument '--block-size' found".into(),
+            (true, "") => "'--block-size <SIZE>'".into(),
+            (true, _) => {
+                format!("invalid value '{size}' for '--block-size <SIZE>': it is not a size")
+            }
+        };
+        sandbox.run([option.as_str(), "2", "data"]).refuses(2, &why);
+    }
+    for count in ["0", "-1", "x", "1K", "65537", "99999999999"] {
+        let option = format!("--blocks={count}");
+        let why = match sandbox.is_sharedmem() {
+            false => "unexpected argument '--blocks' found".into(),
+            true => format!("invalid value '{count}' for '--blocks <COUNT>': it is not a number"),
+        };
+        sandbox.run([option.as_str(), "2", "data"]).refuses(2, &why);
+    }
+});
+
+both!(templates_that_give_no_name, |sandbox| {
+    sandbox.file("data", b"contents");
+    let not_a_name = "a file name is not empty";
+    let lone = "a brace without its partner";
+    for (option, value, why) in [
+        ("--name", "", not_a_name),
+        ("--name", ".", not_a_name),
+        ("--name", "..", not_a_name),
+        ("--name", "a/{pid}", not_a_name),
+        ("--name", "/", not_a_name),
+        ("--name", "{pid", lone),
+        ("--name", "pid}", lone),
+        ("--name", "{}", "unknown field {}"),
+        ("--name", "{pdi}", "unknown field {pdi}: use {pid}, {peer} or {name}"),
+        ("--dir", "", "a directory's path is not empty"),
+        ("--dir", "{pid}", "unknown field {pid}: use {peer}"),
+        ("--dir", "{name}", "unknown field {name}: use {peer}"),
+        ("--dir", "{", lone),
+        ("--file-name", "", "it is empty"),
+        ("--file-name", "..", "it names a directory"),
+        ("--file-name", "../data", "it contains a slash"),
+    ] {
+        sandbox.run([option, value, "2", "data"]).refuses(2, why);
+    }
+    let too_long = "x".repeat(256);
+    sandbox.run(["--file-name", &too_long, "2", "data"]).refuses(2, "256 bytes long, 255");
+});
+
+both!(two_peers_with_one_path, |sandbox| {
+    sandbox.file("data", b"contents");
+    for args in [&["--name", "{name}"][..], &["--name", "x"], &["--dir", "d", "--name", "{{pid}}"]]
+    {
+        let args = [args, &["2", "data"]].concat();
+        sandbox.run(args).refuses(2, "--dir and --name give all peers the same path");
+    }
+});
+
+both!(a_line_break_in_an_argument_breaks_no_message, |sandbox| {
+    sandbox.file("data", b"contents");
+    for args in [["2\n3", "data"], ["--una\nware", "2"], ["--dir=a\n{b\nc}", "2"]] {
+        sandbox.run(args).refuses(2, "; see ");
+    }
+});
+
+both!(the_help_is_for_standard_output, |sandbox| {
+    let usage = format!("Usage: {} [OPTIONS] <NUMBER_OF_PEERS> <FILE>\n", sandbox.program());
+    for option in ["--help", "-h"] {
+        let text = contains(usage.as_str()).and(contains("--dir <DIR>")).and(contains("{peer}"));
+        if sandbox.is_sharedmem() {
+            sandbox.run([option]).prints(text.and(contains("--blocks <COUNT>")));
+        } else {
+            sandbox.run([option]).prints(text.and(contains("--block").not()));
+        }
+    }
+});
+
+both!(the_version_is_for_standard_output, |sandbox| {
+    let version = format!("{} {}\n", sandbox.program(), env!("CARGO_PKG_VERSION"));
+    for option in ["--version", "-V"] {
+        sandbox.run([option]).prints(starts_with(version.as_str()).and(contains("\n").count(1)));
+    }
+});
