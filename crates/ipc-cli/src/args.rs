@@ -11,6 +11,8 @@ use ipc_core::{
 };
 use ipc_shm::{BlockCount, BlockSize};
 
+use crate::environment::check_stdin;
+
 /// Copy one file to many local processes over AF_UNIX sockets.
 ///
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Every one stores its own copy,
@@ -87,6 +89,7 @@ impl CommonArgs {
     /// Opens the source.
     pub(crate) fn into_job(self) -> Result<Job, Error> {
         let source = if self.file.as_os_str() == "-" {
+            check_stdin().map_err(Error::system("open standard input"))?;
             let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0)
                 .map_err(Error::system("open standard input"))?;
             Source::from_fd(stdin, FileName::new(b"stdin")?)?

@@ -1,8 +1,9 @@
 //! What a process inherits that would spoil the run, set right before anything else is done.
-#![allow(unsafe_code, reason = "signal dispositions are set by libc calls")]
+#![allow(unsafe_code, reason = "signals are set by libc, and code runs before the runtime's own")]
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -44,3 +45,38 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
 }
+
+/// Checks that the caller has not closed standard input.
+pub(crate) fn check_stdin() -> io::Result<()> {
+    check_open(&STDIN_WAS_CLOSED)
+}
+
+/// Checks that the caller has not closed standard output.
+pub(crate) fn check_stdout() -> io::Result<()> {
+    check_open(&STDOUT_WAS_CLOSED)
+}
+
+fn check_open(was_closed: &AtomicBool) -> io::Result<()> {
+    match was_closed.load(Ordering::Relaxed) {
+        true => Err(rustix::io::Errno::BADF.into()),
+        false => Ok(()),
+    }
+}
+
+static STDIN_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Run by the loader. Rust's runtime opens `/dev/null` in place of closed standard descriptors
+/// before `main`, and then empty copies are made of it, or paths are lost in it, without an error.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_CLOSED: extern "C" fn() = {
+    extern "C" fn note() {
+        for (fd, was_closed) in [(0, &STDIN_WAS_CLOSED), (1, &STDOUT_WAS_CLOSED)] {
+            // SAFETY: The call only asks, and may ask for any number.
+            let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+            was_closed.store(flags == -1, Ordering::Relaxed);
+        }
+    }
+    note
+};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipc_core::{FileName, Report};
 
+use crate::environment::check_stdout;
+
 /// One line on standard error. That nobody can see it is no reason to fail.
 pub(crate) fn message(program: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{program}: {text}");
@@ -14,6 +16,7 @@ pub(crate) fn message(program: &str, text: &str) {
 
 /// The paths of the received files, one a line.
 pub(crate) fn paths(report: &Report) -> io::Result<()> {
+    check_stdout()?;
     let mut output = io::BufWriter::new(io::stdout().lock());
     for path in report.stored() {
         output.write_all(path.as_os_str().as_bytes())?;
