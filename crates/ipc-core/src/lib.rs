@@ -8,7 +8,7 @@
 //!
 //! 1. [`Job`] (`job.rs`) is what is to be done; [`Job::check`] refuses what cannot succeed before
 //!    anything is created. [`Source`] (`source.rs`) is the open file.
-//! 2. [`copy`] (`copy.rs`) forks the [`Peers`] (`peers.rs`, `process.rs`), lets the [`Transport`]
+//! 2. [`copy()`] (`copy.rs`) forks the [`Peers`] (`peers.rs`, `process.rs`), lets the [`Transport`]
 //!    move the bytes, and waits for the end of all.
 //! 3. Each peer (`peer.rs`) receives into a [`ReceivedFile`] (`received.rs`) that has no name yet.
 //! 4. Over the control channel (`control.rs`) it says that it has everything; the server checks

@@ -7,7 +7,7 @@ use crate::{Error, FileHeader, PeerId, Peers, ReceivedFile, ServerLink, Source};
 /// It is built by the server before the peers are forked, so that they inherit it. Then the server
 /// calls [`serve`](Transport::serve) once, and each peer [`connect`](Transport::connect) once, in
 /// its own process. All else (who may commit, when, under which name, and what is reported) is
-/// done by [`copy`](crate::copy) alike for every transport.
+/// done by [`copy`](crate::copy()) alike for every transport.
 pub trait Transport {
     /// What can go wrong on the way.
     type Error: std::error::Error + Send + Sync + From<Error> + 'static;

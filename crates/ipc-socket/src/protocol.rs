@@ -1,6 +1,6 @@
 //! What travels through the socket, apart from how it is sent: frames and their lengths.
 //!
-//! The header before them is [`FileHeader`](ipc_core::FileHeader), which other ways share.
+//! The header before them is [`FileHeader`], which other ways share.
 
 use ipc_core::FileHeader;
 
