@@ -80,13 +80,14 @@ pub(crate) struct CommonArgs {
 impl CommonArgs {
     /// Why the arguments, each right by itself, are wrong together.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        // `Job::check` would find it too, but only after a FIFO has been waited for.
         let apart = self.name.tells_peers_apart() || self.dir.tells_peers_apart();
         (self.peers.get() > 1 && !apart).then_some(
             "--dir and --name give all peers the same path: put {pid} or {peer} into --name",
         )
     }
 
-    /// Opens the source.
+    /// What is to be done; opens the source.
     pub(crate) fn into_job(self) -> Result<Job, Error> {
         let source = if self.file.as_os_str() == "-" {
             check_stdin().map_err(Error::system("open standard input"))?;

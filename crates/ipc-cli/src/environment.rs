@@ -10,17 +10,26 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 /// Makes signals and limits what the libraries rely on, whatever the caller left behind.
 pub(crate) fn prepare() -> io::Result<()> {
     // A caller that ignores SIGCHLD hands that down, and then no peer can be waited for.
-    set_disposition(libc::SIGCHLD, libc::SIG_DFL)?;
+    set_disposition(libc::SIGCHLD, Disposition::Default)?;
     // The file size limit then is an error of the write that exceeds it, and not a death.
-    set_disposition(libc::SIGXFSZ, libc::SIG_IGN)?;
-    // A reader of our output that has gone is an error of the write, too.
-    set_disposition(libc::SIGPIPE, libc::SIG_IGN)?;
+    set_disposition(libc::SIGXFSZ, Disposition::Ignore)?;
+    // So is a peer, or a reader of our output, that has gone. `sendfile` cannot ask for that itself.
+    set_disposition(libc::SIGPIPE, Disposition::Ignore)?;
     unblock_all_signals()?;
     raise_descriptor_limit();
     Ok(())
 }
 
-fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) -> io::Result<()> {
+enum Disposition {
+    Default,
+    Ignore,
+}
+
+fn set_disposition(signal: libc::c_int, disposition: Disposition) -> io::Result<()> {
+    let disposition = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignore => libc::SIG_IGN,
+    };
     // SAFETY: Neither disposition runs code of ours.
     match unsafe { libc::signal(signal, disposition) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
@@ -39,7 +48,7 @@ fn unblock_all_signals() -> io::Result<()> {
     }
 }
 
-/// As far as it may be raised. A failure shows, by name, once there are too few.
+/// As far as it may be raised. If that is not enough, `Job::check` says so.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -68,6 +77,8 @@ static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Run by the loader. Rust's runtime opens `/dev/null` in place of closed standard descriptors
 /// before `main`, and then empty copies are made of it, or paths are lost in it, without an error.
+// SAFETY: The loader calls what stands in this section as C functions; this one needs no runtime, as
+// it makes system calls and stores atomics only.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static NOTE_CLOSED: extern "C" fn() = {

@@ -26,31 +26,26 @@ const USAGE: u8 = 2;
 #[must_use]
 pub fn socket() -> ExitCode {
     let program = "socket";
-    parse(program).map_or_else(
-        |status| status,
-        |SocketArgs { common }| {
-            main(program, common, |job| {
-                let options = ipc_socket::Options::default();
-                Ok(SocketTransport::new(job.source.header().clone(), options)?)
-            })
-        },
-    )
+    let SocketArgs { common } = match parse(program) {
+        Ok(args) => args,
+        Err(status) => return status,
+    };
+    let options = ipc_socket::Options::default();
+    main(program, common, |_| Ok(SocketTransport::new(options)?))
 }
 
 /// The program `sharedmem`.
 #[must_use]
 pub fn sharedmem() -> ExitCode {
     let program = "sharedmem";
-    parse(program).map_or_else(
-        |status| status,
-        |SharedMemoryArgs { common, block_size, blocks }| {
-            main(program, common, |job| {
-                let options = ipc_shm::Options { block_size, blocks };
-                let transport = SharedMemory::create(job.source.header(), job.peers, options);
-                transport.map_err(with_advice)
-            })
-        },
-    )
+    let SharedMemoryArgs { common, block_size, blocks } = match parse(program) {
+        Ok(args) => args,
+        Err(status) => return status,
+    };
+    let options = ipc_shm::Options { block_size, blocks };
+    main(program, common, |job| {
+        SharedMemory::create(job.source.header(), job.peers, options).map_err(with_advice)
+    })
 }
 
 fn with_advice(error: ipc_shm::Error) -> anyhow::Error {

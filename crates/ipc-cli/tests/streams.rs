@@ -52,12 +52,6 @@ both!(a_directory_as_standard_input_is_refused, |sandbox| {
     sandbox.with(["2", "-"]).stdin(directory).run().refuses(1, "it is a directory");
 });
 
-both!(closed_standard_input_is_empty, |sandbox| {
-    // As every Rust program has /dev/null in its place.
-    let run = sandbox.with(["2", "-"]).in_shell(r#"exec "$@" <&-"#).run();
-    run.stores(&default_paths(2, "stdin"), b"");
-});
-
 both!(a_fifo_that_is_faster_than_the_peers, |sandbox| {
     let contents = contents(BEYOND_ALL_BUFFERS);
     let mut fifo = Fifo::new(sandbox, "fifo");

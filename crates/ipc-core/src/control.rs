@@ -131,9 +131,12 @@ impl PeerLink {
     }
 
     /// Tells the peer to give its file the final name. That a peer is gone already shows elsewhere.
-    pub(crate) fn commit(&self) {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let _ = rustix::io::retry_on_intr(|| rustix::net::send(&self.0, &[COMMIT], flags));
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        let flags = SendFlags::NOSIGNAL;
+        match retry(&self.0, PollFlags::OUT, || rustix::net::send(&self.0, &[COMMIT], flags)) {
+            Err(error) if !is_gone(&error) => Err(Error::system("tell a peer to commit")(error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -250,6 +253,6 @@ mod tests {
         drop(peer);
         assert_eq!(server.hear().unwrap(), Heard::Message(FromPeer::Stored));
         assert_eq!(server.hear().unwrap(), Heard::Closed);
-        server.commit();
+        server.commit().unwrap();
     }
 }

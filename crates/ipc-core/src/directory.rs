@@ -94,11 +94,19 @@ impl Directory {
         Ok((stat.f_blocks > 0).then(|| free.saturating_mul(stat.f_frsize)))
     }
 
-    /// The number of the file system that it is on.
-    pub(crate) fn device(&self) -> Result<u64, Error> {
+    /// The numbers of the file system that it is on, and of itself there.
+    pub(crate) fn identity(&self) -> Result<(u64, u64), Error> {
         let stat =
             rustix::fs::fstat(&self.fd).map_err(Error::at("examine directory", &self.path))?;
-        Ok(stat.st_dev)
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Names the open file `fd`, made with `O_TMPFILE`, in it, where nothing may have this name yet.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn link(&self, fd: impl AsFd, name: &FileName) -> Result<(), Error> {
+        crate::received::link(fd, self, name).map_err(Error::at("create", self.path.join(name)))
     }
 
     /// What `name` in it is, if it exists; a symbolic link is not followed.

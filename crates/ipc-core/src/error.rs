@@ -47,15 +47,18 @@ pub enum Error {
     /// The source is no longer what it was when it was opened.
     #[error("{0:?} changed while it was copied")]
     SourceChanged(PathBuf),
+    /// Two peers would get one path.
+    #[error(
+        "all peers would store in one place: let the name hold the peer's number or process id"
+    )]
+    SamePath,
     /// A received file would replace the source.
     #[error("{0:?} is the source itself: choose another directory or name")]
     IsSource(PathBuf),
-    /// A final name would be longer than a file system takes.
-    #[error(
-        "the received files' names would be {length} bytes long, {limit} are allowed: choose a shorter one"
-    )]
+    /// A name is longer than a file system takes.
+    #[error("a name of {length} bytes is too long, {limit} are allowed: choose a shorter one")]
     NameTooLong {
-        /// Length of the longest final name, in bytes.
+        /// Its length, in bytes.
         length: usize,
         /// The longest allowed, in bytes.
         limit: usize,
@@ -89,7 +92,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The calling process has more than one thread, so it may not fork peers.
-    #[error("a process with {0} threads cannot fork peers: call it before any thread starts")]
+    #[error("a process with {0} threads cannot fork peers: start the copy before other threads")]
     NotSingleThreaded(u64),
     /// A message or header of the other side does not follow the protocol.
     #[error("received an invalid {what}: {reason}")]

@@ -48,11 +48,10 @@ impl FileName {
     /// The last component of `path`.
     ///
     /// # Errors
-    /// [`Error::NoFileName`] where there is none, as in `/` or `a/..`.
+    /// [`Error::NoFileName`] where there is none, as in `/` or `a/..`; else as [`FileName::new`].
     pub fn of_path(path: &Path) -> Result<Self, Error> {
-        path.file_name()
-            .and_then(|name| Self::new(name.as_bytes()).ok())
-            .ok_or_else(|| Error::NoFileName(path.to_owned()))
+        let name = path.file_name().ok_or_else(|| Error::NoFileName(path.to_owned()))?;
+        Self::new(name.as_bytes())
     }
 
     /// A number for a name that nobody can guess, so that nobody can be there first.

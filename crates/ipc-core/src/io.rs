@@ -1,6 +1,7 @@
-//! Reading and writing whole pieces: the one place that knows of `EINTR`, `EAGAIN` and short transfers.
+//! Calls that may be interrupted, refused for now, or cut short, made whole.
 //!
-//! Every other file asks for "all of these bytes" and gets them, the end, or an error.
+//! Who waits for bytes asks here for "all of these" and gets them, the end, or an error. Only loops
+//! that must not wait, because they serve many, handle `EAGAIN` themselves.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 
 /// How long any wait lasts before the waiting side looks whether the other side still lives.
 ///
-/// No wait-up depends on it: it bounds only how long a death can go unnoticed that no descriptor
+/// No wake-up depends on it: it bounds only how long a death can go unnoticed that no descriptor
 /// or semaphore announces.
 pub const SLICE: Duration = Duration::from_millis(100);
 

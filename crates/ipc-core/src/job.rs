@@ -1,10 +1,10 @@
 //! What is to be copied to whom and where, and the checks that come before anything is created.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -71,13 +71,14 @@ pub struct Job {
 /// makes it, the peers' epoll instance and a transport's own, a new peer's end of its channel.
 const SHARED_DESCRIPTORS: u64 = 6;
 
-/// Digits of the greatest process id there can be, 2^22.
-const PID_DIGITS: usize = 7;
+/// The greatest process id there can be.
+const GREATEST_PID: u32 = 1 << 22;
 
 impl Job {
     /// Checks everything about the job that can be known before anything is created: that names
     /// fit, that the descriptor limit suffices for transport `T`, that the directory can be written
-    /// to and has room, and that no received file would replace the source.
+    /// to and has room, that no received file would replace the source, and that no two peers would
+    /// store in one place.
     ///
     /// # Errors
     /// The first reason why the job cannot succeed.
@@ -112,8 +113,7 @@ impl Job {
     /// Names are checked with the longest numbers that can stand in them.
     fn check_names(&self) -> Result<(), Error> {
         let (peer, name) = (PeerId(self.peers.get() - 1), &self.source.header().name);
-        let longest_pid = 10_u32.pow(u32::try_from(PID_DIGITS).unwrap_or(1) - 1);
-        self.final_name(peer, longest_pid, name).map(drop)
+        self.final_name(peer, GREATEST_PID, name).map(drop)
     }
 
     fn check_descriptors(&self, per_peer: u64) -> Result<(), Error> {
@@ -135,6 +135,10 @@ impl Job {
         let copies = if own { 1 } else { self.peers.get() };
         let directories = if own { self.peers.get() } else { 1 };
         let mut file_systems: HashMap<u64, (Directory, u32)> = HashMap::new();
+        let mut places = HashSet::new();
+        if copies > 1 && !self.name.tells_peers_apart() {
+            return Err(Error::SamePath);
+        }
         for peer in (0..directories).map(PeerId) {
             let path = self.directory.render(peer);
             let nearest = Directory::open_nearest(&path)?;
@@ -142,7 +146,14 @@ impl Job {
             if nearest.path() == path {
                 self.check_not_source(&nearest, peer, copies)?;
             }
-            let device = nearest.device()?;
+            let (device, inode) = nearest.identity()?;
+            // Different paths can lead to one directory, by links or by `..`.
+            let exists = nearest.path() == path;
+            let is_new = exists && places.insert((device, inode));
+            let is_plain = !exists && !path.components().any(|part| part == Component::ParentDir);
+            if !(self.name.tells_peers_apart() || is_new || is_plain) {
+                return Err(Error::SamePath);
+            }
             file_systems.entry(device).or_insert((nearest, 0)).1 += copies;
         }
         file_systems

@@ -19,7 +19,7 @@
 //!
 //! A final name always is a whole copy of the source as it was when it was opened. A peer that
 //! dies or fails harms no other. However a run ends, nothing else of it stays: see
-//! [`ReceivedFile`] for the one exception, file systems without `O_TMPFILE`.
+//! [`ReceivedFile`] for the exceptions.
 //!
 //! The libraries never print, exit, start threads or touch signals. A program that uses them should
 //! have `SIGCHLD` at its default (else nobody can be waited for) and ignore `SIGXFSZ` and `SIGPIPE`
@@ -108,7 +108,7 @@ pub use file_name::FileName;
 pub use header::FileHeader;
 pub use job::{Job, PeerCount};
 pub use peers::Peers;
-pub use received::{Existing, ReceivedFile, link};
+pub use received::{Existing, ReceivedFile};
 pub use report::{Failure, Outcome, PeerId, PeerReport, Report};
 pub use source::{Source, SourceReader};
 pub use template::{DirectoryTemplate, NameTemplate, TemplateError};

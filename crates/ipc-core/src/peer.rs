@@ -3,7 +3,7 @@
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
 use crate::transport::{Connection, Transport};
-use crate::{Directory, Error, Failure, PeerId, ReceivedFile, process};
+use crate::{Directory, Failure, PeerId, ReceivedFile, process};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -47,10 +47,4 @@ pub(crate) fn run<T: Transport>(
     file.commit(&name, run.job.existing)?;
     server.say(&FromPeer::Stored)?;
     Ok(())
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::new(&error)
-    }
 }

@@ -1,4 +1,5 @@
 //! The server's side of all peers: what each has said, whether it may commit, and how it ended.
+#![allow(unsafe_code, reason = "forks")]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub struct Peers<'s> {
     source: &'s Source,
     peers: Vec<Peer>,
     epoll: OwnedFd,
-    /// Bytes of the source, once all of them have been read.
+    /// Length of the source in bytes, once it is known.
     total: Option<u64>,
     /// Why the run was given up.
     aborted: Option<Failure>,
@@ -55,7 +56,7 @@ enum Stage {
 
 /// How all peers ended.
 pub(crate) struct Settled {
-    /// Bytes of the source; 0 if it was not read to its end.
+    /// Length of the source in bytes; 0 if it never was known.
     pub(crate) bytes: u64,
     /// Why the run was given up, if it was.
     pub(crate) aborted: Option<Failure>,
@@ -83,9 +84,8 @@ impl<'s> Peers<'s> {
             epoll::add(&peers.epoll, &link, EventData::new_u64(id.0.into()), EventFlags::IN)
                 .map_err(Error::system("watch a control channel"))?;
             let keep: Vec<_> = keep.iter().copied().chain([server.as_fd()]).collect();
-            let child = fork(Lifeline::DiesWithParent, &keep, |entered| {
-                let result = entered.map_err(|error| Failure::new(&error));
-                match result.and_then(|()| run(id, &server)) {
+            let live = |entered: Result<(), Error>| {
+                match entered.map_err(Failure::from).and_then(|()| run(id, &server)) {
                     Ok(()) => 0,
                     Err(failure) => {
                         // A server that is gone cannot hear it, and need not.
@@ -93,7 +93,10 @@ impl<'s> Peers<'s> {
                         1
                     }
                 }
-            })?;
+            };
+            // SAFETY: A peer has its link and what the caller keeps for it; all else it opens itself,
+            // as the documentation of `Transport` asks of transports.
+            let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
             peers.peers.push(Peer { child, stage: Stage::Receiving, link: Some(link) });
         }
         Ok(peers)
@@ -121,11 +124,10 @@ impl<'s> Peers<'s> {
         self.peers.iter().any(Peer::is_receiving)
     }
 
-    /// Says that the source has been read to its end, and that this is its length in bytes: whoever
-    /// has stored as many may commit.
+    /// Says that this is the source's length in bytes: whoever has stored as many may commit.
     ///
-    /// Where peers get the bytes from the source itself, the length at its opening will do: nobody
-    /// commits before it has stored them all.
+    /// A stream must have been read to its end. Of a file that the kernel moves by itself, the length
+    /// at its opening will do, as nobody commits before it has stored all of it.
     pub fn source_ended(&mut self, total: u64) {
         self.total = Some(total);
         self.ids().for_each(|id| self.commit(id));
@@ -234,8 +236,10 @@ impl<'s> Peers<'s> {
         } else if let Err(error) = self.source.check_unchanged() {
             self.abort(Failure::new(&error));
         } else if let Some(link) = &peer.link {
-            link.commit();
             peer.stage = Stage::Committing;
+            if let Err(error) = link.commit() {
+                self.fail(id, Failure::new(&error));
+            }
         }
     }
 

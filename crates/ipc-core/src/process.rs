@@ -35,14 +35,17 @@ pub struct Child(Pid);
 /// In the child: all descriptors but 0 to 2 and `keep` are closed, so that none of the parent's
 /// hides an end of file from another process; it has a process group of its own, so that a signal
 /// to the parent's group reaches it only through its parent's death; and no destructor of the
-/// parent's values runs, so that nothing is cleaned up twice. `child` must use no descriptor but
-/// those in `keep`, and is told if any of this failed. A panic in it ends the process with status
-/// [`PANICKED`].
+/// parent's values runs, so that nothing is cleaned up twice. `child` is told if any of this failed.
+/// A panic in it ends the process with status [`PANICKED`].
+///
+/// # Safety
+/// `child` neither uses nor drops a descriptor that was opened before the call, but those in `keep`:
+/// in the new process they are closed, and their numbers may come to mean something else.
 ///
 /// # Errors
 /// [`Error::NotSingleThreaded`], as a lock held by another thread would stay locked in the child
 /// for ever; [`Error::System`] if the kernel has no room for another process.
-pub fn fork(
+pub unsafe fn fork(
     lifeline: Lifeline,
     keep: &[BorrowedFd<'_>],
     child: impl FnOnce(Result<(), Error>) -> u8,
@@ -172,8 +175,8 @@ fn enter_child(parent: Pid, lifeline: Lifeline, keep: &[BorrowedFd<'_>]) -> io::
 /// Closes the descriptors from `first` to `last`.
 fn close_range(first: u32, last: u32) -> io::Result<()> {
     // Through `syscall`, as only some C libraries have a function for it (Linux has it since 5.9).
-    // SAFETY: The child's copies of the parent's descriptors have no user left: the child's code
-    // uses those in `keep` only, and no destructor runs before `_exit`.
+    // SAFETY: The child's copies of the parent's descriptors have no user left: that is the condition
+    // of `fork`, and no destructor of the parent's values runs before `_exit`.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -200,7 +203,8 @@ mod tests {
     #[test]
     fn a_process_with_threads_is_refused() {
         // The test harness runs this on a thread beside its main one.
-        let forked = fork(Lifeline::DiesWithParent, &[], |_| 0);
+        // SAFETY: The child uses no descriptor.
+        let forked = unsafe { fork(Lifeline::DiesWithParent, &[], |_| 0) };
         assert!(matches!(forked, Err(Error::NotSingleThreaded(2..))));
     }
 }

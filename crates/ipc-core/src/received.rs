@@ -1,6 +1,6 @@
 //! A received file: without a name until it is whole, then given its final name in one step.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
@@ -23,8 +23,9 @@ pub enum Existing {
 /// A peer's copy while it is being received.
 ///
 /// It is a file without a name (`O_TMPFILE`): if the process dies, the kernel takes the space
-/// back. On file systems that have no such files it has a hidden name, which whoever learns of the
-/// process's death must remove ([`Directory::remove`] by the same name).
+/// back. On file systems that have no such files, and for an instant while it replaces an existing file,
+/// it has a hidden name, which whoever learns of the process's death must remove
+/// ([`Directory::remove`] by the same name).
 ///
 /// ```
 /// use ipc_core::{Directory, Existing, FileHeader, FileName, ReceivedFile};
@@ -86,7 +87,8 @@ impl<'d> ReceivedFile<'d> {
             Err(error) => return Err(failed()(error)),
         };
         let mut file = Self { directory, fd, hidden, is_named, length: 0, allocated: 0 };
-        if let Some(size) = header.size {
+        // To reserve nothing is an error.
+        if let Some(size) = header.size.filter(|&size| size > 0) {
             file.allocate(size)?;
         }
         Ok(file)
@@ -219,26 +221,22 @@ impl Drop for ReceivedFile<'_> {
     }
 }
 
-impl AsFd for ReceivedFile<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-/// Names the open file `fd` in `directory`, where nothing may have this name yet.
+/// Names the open file `fd`, made with `O_TMPFILE`, in `directory`, where nothing may have this name
+/// yet.
 ///
-/// Also for other files made with `O_TMPFILE`. `AT_EMPTY_PATH` is refused with `ENOENT` to callers
+/// `AT_EMPTY_PATH` is refused with `ENOENT` to callers
 /// without `CAP_DAC_READ_SEARCH` before Linux 6.10, and after it to those whose credentials are
 /// not those that opened the file; the path through `/proc` has no such condition.
-///
-/// # Errors
-/// What `linkat` fails with.
-pub fn link(fd: impl AsFd, directory: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
+pub(crate) fn link(
+    fd: impl AsFd,
+    directory: &Directory,
+    name: &FileName,
+) -> rustix::io::Result<()> {
     let name = name.as_bytes();
-    match rustix::fs::linkat(&fd, "", &directory, name, AtFlags::EMPTY_PATH) {
+    match rustix::fs::linkat(&fd, "", directory, name, AtFlags::EMPTY_PATH) {
         Err(Errno::NOENT) => {
             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
-            rustix::fs::linkat(CWD, path, &directory, name, AtFlags::SYMLINK_FOLLOW)
+            rustix::fs::linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)
         }
         result => result,
     }
@@ -329,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_size_is_what_was_written_whatever_was_announced() {
-        for announced in [None, Some(1), Some(3), Some(1 << 20)] {
+        for announced in [None, Some(0), Some(1), Some(3), Some(1 << 20)] {
             let root = tempfile::tempdir().unwrap();
             let directory = Directory::open(root.path()).unwrap();
             receive(&directory, announced, b"new").commit(&name("final"), Existing::Keep).unwrap();

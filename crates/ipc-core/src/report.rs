@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{describe, errno};
+use crate::{Error, describe, errno};
 
 /// A peer's number within its run, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,7 @@ impl fmt::Display for PeerId {
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Bytes of the source, as far as the server read it.
+    /// Length of the source in bytes; 0 if its end was never known.
     pub bytes: u64,
     /// Why the run as a whole was given up, if it was.
     pub aborted: Option<Failure>,
@@ -96,6 +96,12 @@ impl Failure {
     #[must_use]
     pub fn new(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { message: describe(error), errno: errno(error) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(&error)
     }
 }
 

@@ -4,7 +4,9 @@ use crate::{Error, FileHeader, PeerId, Peers, ReceivedFile, ServerLink, Source};
 
 /// A way to move a file's bytes from one process to many.
 ///
-/// It is built by the server before the peers are forked, so that they inherit it. Then the server
+/// It is built by the server before the peers are forked, so that they inherit its memory and its mappings.
+/// They do **not** inherit its descriptors, which are closed in them: a peer opens what it needs.
+/// Then the server
 /// calls [`serve`](Transport::serve) once, and each peer [`connect`](Transport::connect) once, in
 /// its own process. All else (who may commit, when, under which name, and what is reported) is
 /// done by [`copy`](crate::copy()) alike for every transport.
@@ -21,7 +23,7 @@ pub trait Transport {
     const DESCRIPTORS_PER_PEER: u64;
 
     /// Server: moves the whole source to every peer that lives, and says so by
-    /// [`Peers::source_ended`] once the source has been read.
+    /// [`Peers::source_ended`] as soon as its length is known.
     ///
     /// Whenever it would sleep it calls [`Peers::update`] at least once in a
     /// [`SLICE`](crate::io::SLICE), no longer waits for peers that have failed, and returns when

@@ -13,10 +13,12 @@
 //! | ring | server | the blocks' bytes |
 //! | number of reads, one per peer | this peer | blocks it has stored |
 //!
-//! A peer may write its own number and nothing else, by the protection of its mapping. The server,
-//! when the ring is full, sleeps on a named semaphore; the peer whose read frees the next blocks
-//! posts it. Nobody ever spins, and every sleep ends after a slice of time with a look whether the
-//! other side lives. The bytes cross no lock, so nobody can die holding one.
+//! A peer may write its own number and nothing else in the segment, by the protection of its mapping.
+//! The server, when the ring is full, sleeps on a named semaphore; the peer whose read frees the next
+//! blocks posts it. (A peer could spoil the semaphore too. Then the server wakes too often, or only
+//! when its slice of time is over; the bytes are right all the same.) Nobody spins, and every sleep
+//! ends after a slice of time with a look whether the other side lives. The bytes cross no lock, so
+//! nobody can die holding one.
 //!
 //! # Example
 //!

@@ -290,7 +290,7 @@ impl<S: Shared> ReadyBlocks<'_, S> {
         consumer.reads += u64::from(count);
         let now = truncated(consumer.reads);
         let shared = &consumer.shared;
-        // Pairs with the load in `Producer::room`.
+        // Pairs with the load in `Producer::look_at`.
         shared.number_of_reads(consumer.peer).store(now, Ordering::Release);
         // Pairs with the fence in `Producer::wait_for_room`.
         fence(Ordering::SeqCst);

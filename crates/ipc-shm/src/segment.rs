@@ -55,7 +55,8 @@ impl Segment {
         let base =
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, &fd, 0) }
                 .map_err(|errno| Error::Memory { operation: "map", source: errno.into() })?;
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Error::Corrupt)?;
+        let base = NonNull::new(base.cast::<u8>())
+            .ok_or(Error::Memory { operation: "map", source: io::ErrorKind::OutOfMemory.into() })?;
         // SAFETY: The header is the first field of the segment, and no other process has it yet.
         unsafe { base.cast().write(header.encode()) };
         Ok(Self { base, layout })
@@ -98,14 +99,14 @@ impl Segment {
 
     /// The words that only this peer writes.
     pub(crate) fn peer_page(&self, peer: u32) -> &PeerPage {
-        debug_assert!(peer < self.layout.peers);
+        assert!(peer < self.layout.peers);
         // SAFETY: The layout has a page for each peer, and there is nothing but atomics in it.
         unsafe { self.at(self.layout.peer_page(peer)).as_ref() }
     }
 
     /// How many bytes the block in this place holds.
     pub(crate) fn block_length(&self, slot: u32) -> &AtomicU32 {
-        debug_assert!(slot < self.layout.block_count);
+        assert!(slot < self.layout.block_count);
         // SAFETY: The layout has an aligned word for each block, used as an atomic only.
         unsafe { self.at(self.layout.block_length(slot)).as_ref() }
     }
@@ -119,8 +120,8 @@ impl Segment {
         let (first, count) = blocks.slots();
         let length = offset(u64::from(count) * u64::from(self.layout.block_size));
         // SAFETY: The blocks lie side by side within the mapping, which lives as long as the
-        // process. Until they are published, for which the borrow must end, no peer reads them, and
-        // this is the one server.
+        // process. Until they are published, for which the borrow must end, this one server alone
+        // touches them: no peer but those that were left out, which get no file of it.
         unsafe { std::slice::from_raw_parts_mut(self.block(first).as_ptr(), length) }
     }
 
@@ -128,8 +129,9 @@ impl Segment {
     pub(crate) fn ready_bytes<'b, S: Shared>(&'b self, blocks: &'b ReadyBlocks<'_, S>) -> &'b [u8] {
         let (first, length) = blocks.bytes();
         // SAFETY: The blocks lie side by side within the mapping, which lives as long as the
-        // process, and each is at most full, as the consumer has checked. Until they are released,
-        // for which the borrow must end, the server leaves them alone.
+        // process, and each is at most full, as the consumer has checked. The server fills
+        // them anew only once this peer has released them, for which the borrow must end, or has been
+        // left out: then it is being killed, and what it stores gets no name.
         unsafe { std::slice::from_raw_parts(self.block(first).as_ptr(), length) }
     }
 
@@ -139,7 +141,7 @@ impl Segment {
 
     /// The address of what the layout says is at `position`.
     fn at<T>(&self, position: u64) -> NonNull<T> {
-        debug_assert!(position < self.layout.size());
+        assert!(position < self.layout.size());
         // SAFETY: Every position that the layout gives for what it has lies within the mapping.
         unsafe { self.base.add(offset(position)) }.cast()
     }

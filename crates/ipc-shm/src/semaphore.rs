@@ -46,8 +46,8 @@ impl Semaphore {
         let name = FileName::new(format!("sem.{token:016x}").as_bytes())?;
         let file = semaphore_file(&directory).map_err(failed)?;
         let guard = NameGuard::new(&directory, &name)?;
-        let opened = ipc_core::link(&file, &directory, &name).map_err(io::Error::from);
-        let opened = opened.and_then(|()| open_by_name(token)).map_err(failed);
+        let opened = directory.link(&file, &name).map_err(Error::from);
+        let opened = opened.and_then(|()| open_by_name(token).map_err(failed));
         let removed = directory.remove(&name);
         guard.dismiss()?;
         removed?;
@@ -109,7 +109,7 @@ fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
 
 /// A process that removes a name should the one that gave it die before it can.
 ///
-/// It is in no process group of its parent's and cares for no signal to that, and when it dies
+/// It has a process group of its own, so that no signal to its parent's reaches it, and when it dies
 /// itself, the parent still lives to remove the name. So the name stays only if both are killed
 /// within the microseconds between link and unlink.
 struct NameGuard {
@@ -123,7 +123,7 @@ impl NameGuard {
         let (waiting, dismissal) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| Error::Semaphore { source: errno.into() })?;
         let keep = [waiting.as_fd(), directory.as_fd()];
-        let child = fork(Lifeline::Outlives, &keep, |entered| {
+        let stand_by = |entered: Result<(), ipc_core::Error>| {
             let dismissed = entered.is_ok()
                 && ipc_core::io::read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
             if !dismissed {
@@ -131,7 +131,9 @@ impl NameGuard {
                 let _ = directory.remove(name);
             }
             0
-        })?;
+        };
+        // SAFETY: The guard uses the pipe's end and the directory, which it keeps.
+        let child = unsafe { fork(Lifeline::Outlives, &keep, stand_by) }?;
         Ok(Self { dismissal, child })
     }
 

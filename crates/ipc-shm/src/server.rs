@@ -6,18 +6,16 @@ use crate::ring::{ImpossibleReads, Producer};
 use crate::segment::Segment;
 use crate::{Error, Memory};
 
+/// The ring is awaited and filled by quarters: one wake-up and one `pread` for all of its blocks.
+/// Smaller pieces cost more calls and slower writes, larger ones leave server and peers less to do at
+/// the same time.
+const BATCHES_PER_RING: u32 = 4;
+
 /// Moves the whole source through the ring.
-///
-/// `batch` blocks are awaited and read at once: one wake-up and one `pread` for all of them.
-pub(crate) fn serve(
-    memory: &Memory,
-    batch: u32,
-    source: &Source,
-    peers: &mut Peers<'_>,
-) -> Result<(), Error> {
+pub(crate) fn serve(memory: &Memory, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
     let layout = memory.segment.layout();
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
-    let batch = batch.clamp(1, layout.block_count);
+    let batch = (layout.block_count / BATCHES_PER_RING).max(1);
     let mut reader = source.reader();
     while !reader.at_end() {
         if !wait_for_room(&mut ring, batch, peers)? {

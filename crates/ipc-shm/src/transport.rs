@@ -25,7 +25,6 @@ pub struct Options {
 #[derive(Debug)]
 pub struct SharedMemory {
     memory: Memory,
-    batch: u32,
 }
 
 /// What server and peers share.
@@ -34,10 +33,6 @@ pub(crate) struct Memory {
     pub(crate) segment: Segment,
     semaphore: Semaphore,
 }
-
-/// The ring is read and filled by quarters. Smaller pieces cost more calls and slower writes, larger
-/// ones leave server and peers less to do at the same time.
-const BATCHES_PER_RING: u32 = 4;
 
 impl SharedMemory {
     /// Reserves the memory for a file with this `header` and for `peers` peers. Nothing of it has
@@ -51,8 +46,7 @@ impl SharedMemory {
         let layout = Layout::new(peers, options.blocks, options.block_size, header.size);
         let segment = Segment::create(layout, header)?;
         let semaphore = Semaphore::create()?;
-        let batch = options.blocks.get() / BATCHES_PER_RING;
-        Ok(Self { memory: Memory { segment, semaphore }, batch })
+        Ok(Self { memory: Memory { segment, semaphore } })
     }
 }
 
@@ -63,7 +57,7 @@ impl Transport for SharedMemory {
     const DESCRIPTORS_PER_PEER: u64 = 0;
 
     fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
-        serve(&self.memory, self.batch, source, peers)
+        serve(&self.memory, source, peers)
     }
 
     fn connect<'t>(&'t self, me: PeerId, server: &'t ServerLink) -> Result<Attached<'t>, Error> {

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use ipc_core::io::wait_ready;
-use ipc_core::{FileHeader, PeerId, Source, SourceReader};
+use ipc_core::{PeerId, Source, SourceReader};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::FileType;
@@ -28,19 +28,19 @@ pub(crate) struct Buffered<'s> {
 }
 
 impl<'s> Buffered<'s> {
-    /// A feed for as many readers, which all start with the header.
-    pub(crate) fn new(
-        source: &'s Source,
-        header: &FileHeader,
-        options: Options,
-        readers: usize,
-    ) -> Result<Self, Error> {
+    /// A feed for `readers` readers, which all start with the header.
+    pub(crate) fn new(source: &'s Source, options: Options, readers: usize) -> Result<Self, Error> {
         let stat =
             rustix::fs::fstat(source).map_err(ipc_core::Error::at("examine", source.path()))?;
         Ok(Self {
             source,
             reader: source.reader(),
-            window: Window::new(&header.encode(), options.chunk_bytes, options.chunks, readers),
+            window: Window::new(
+                &source.header().encode(),
+                options.chunk_bytes,
+                options.chunks,
+                readers,
+            ),
             positions: vec![Position::default(); readers],
             is_stream: FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile,
         })
@@ -117,7 +117,7 @@ mod tests {
 
     fn feed(source: &Source) -> Buffered<'_> {
         let options = Options { chunk_bytes: 4096, chunks: 1, ..Options::default() };
-        Buffered::new(source, source.header(), options, 1).unwrap()
+        Buffered::new(source, options, 1).unwrap()
     }
 
     #[test]

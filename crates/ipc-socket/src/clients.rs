@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use ipc_core::{PeerId, Peers};
+
 /// All peers of a run, by number and by process id.
 #[derive(Debug)]
 pub(crate) struct Clients {
@@ -60,8 +61,8 @@ impl Clients {
     /// Makes a peer [`Stage::Done`], which closes its connection; says whether it was not.
     pub(crate) fn end(&mut self, id: PeerId) -> bool {
         let stage = self.get_mut(id).filter(|stage| !matches!(stage, Stage::Done));
-        let was_served = stage.map(|stage| *stage = Stage::Done).is_some();
-        self.unserved -= usize::from(was_served);
-        was_served
+        let was_unserved = stage.map(|stage| *stage = Stage::Done).is_some();
+        self.unserved -= usize::from(was_unserved);
+        was_unserved
     }
 }

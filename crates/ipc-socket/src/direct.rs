@@ -6,13 +6,17 @@
 
 use std::os::fd::OwnedFd;
 
-use ipc_core::{FileHeader, PeerId, Source};
+use ipc_core::{PeerId, Source};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::Error;
 use crate::feed::{SendError, Sent};
 use crate::protocol::{Cursor, Piece};
+
+/// Bytes that one peer is sent before the others have their turn. Where it reads as fast as the
+/// server sends, its buffer would never be full.
+const TURN: usize = 2 * 1024 * 1024;
 
 /// A file on its way to all connections.
 #[derive(Debug)]
@@ -25,12 +29,9 @@ pub(crate) struct Direct<'s> {
 
 impl<'s> Direct<'s> {
     /// `None` if the source cannot be sent so.
-    pub(crate) fn new(
-        source: &'s Source,
-        header: &FileHeader,
-        peers: usize,
-    ) -> Result<Option<Self>, Error> {
-        let Some(length) = source.header().size else { return Ok(None) };
+    pub(crate) fn new(source: &'s Source, peers: usize) -> Result<Option<Self>, Error> {
+        let header = source.header();
+        let Some(length) = header.size else { return Ok(None) };
         if !can_send_last_byte(source, length)? {
             return Ok(None);
         }
@@ -42,23 +43,33 @@ impl<'s> Direct<'s> {
         self.length
     }
 
+    /// Sends a peer on as much as `socket` takes, or as is fair.
     pub(crate) fn send(&mut self, peer: PeerId, socket: &OwnedFd) -> Result<Sent, SendError> {
         let Some(cursor) = self.cursors.get_mut(peer.index()) else { return Ok(Sent::Everything) };
+        let mut turn = TURN;
         loop {
             let sent = match cursor.next() {
-                Piece::Bytes(bytes) => {
-                    rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
-                }
+                Piece::Nothing => return Ok(Sent::Everything),
+                _ if turn == 0 => return Ok(Sent::EnoughForNow),
+                Piece::Bytes(bytes) => rustix::net::send(socket, bytes, SendFlags::NOSIGNAL),
                 Piece::Source { mut offset, length } => {
+                    let length = length.min(turn);
                     match rustix::fs::sendfile(socket, self.source, Some(&mut offset), length) {
                         Ok(0) => return Err(SendError::Source(self.truncated())),
+                        // What a failed read says, and no failed send.
+                        Err(errno @ (Errno::IO | Errno::NXIO)) => {
+                            let failed = ipc_core::Error::at("read", self.source.path());
+                            return Err(SendError::Source(failed(errno).into()));
+                        }
                         sent => sent,
                     }
                 }
-                Piece::Nothing => return Ok(Sent::Everything),
             };
             match sent {
-                Ok(bytes) => cursor.advance(bytes),
+                Ok(bytes) => {
+                    cursor.advance(bytes);
+                    turn = turn.saturating_sub(bytes);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
                 Err(errno) => return Err(errno.into()),

@@ -1,11 +1,11 @@
 //! How the source's bytes get to a connection: one of two ways, behind one set of questions.
 //!
-//! Neither ever sleeps. The server decides when to read and whom to send to; this is all that it
+//! Neither waits for a peer or a writer. The server decides when to read and whom to send to; this is all that it
 //! knows of the bytes. Which way it is, the kernel decides: whatever `sendfile` takes goes directly.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use ipc_core::{FileHeader, PeerId, Source};
+use ipc_core::{PeerId, Source};
 use rustix::io::Errno;
 
 use crate::buffered::Buffered;
@@ -24,6 +24,8 @@ pub(crate) enum Feed<'s> {
 /// How far a connection got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
+    /// As much as is fair; more can go once others had their turn.
+    EnoughForNow,
     /// Its buffer is full; more can go once the peer has read.
     UntilFull,
     /// It has all there is; more can go once the source has been read further.
@@ -33,19 +35,14 @@ pub(crate) enum Sent {
 }
 
 impl<'s> Feed<'s> {
-    /// A feed for as many peers.
-    pub(crate) fn new(
-        source: &'s Source,
-        header: &FileHeader,
-        options: Options,
-        peers: usize,
-    ) -> Result<Self, Error> {
+    /// A feed for `peers` peers.
+    pub(crate) fn new(source: &'s Source, options: Options, peers: usize) -> Result<Self, Error> {
         if options.zero_copy
-            && let Some(direct) = Direct::new(source, header, peers)?
+            && let Some(direct) = Direct::new(source, peers)?
         {
             return Ok(Self::Direct(direct));
         }
-        Buffered::new(source, header, options, peers).map(Self::Buffered)
+        Buffered::new(source, options, peers).map(Self::Buffered)
     }
 
     /// Lets `epoll` report under `token` that a source that had nothing to read has something.

@@ -34,6 +34,9 @@
 //! whole window ahead of it. Memory grows with the file in neither case. One epoll instance watches
 //! the connections, the listener, the control channels and a source that is a stream (`server.rs`).
 //!
+//! The program must ignore `SIGPIPE`, as Rust programs do unless told otherwise: `sendfile` to a peer
+//! that has died raises it.
+//!
 //! # Example
 //!
 //! ```standalone_crate
@@ -46,7 +49,7 @@
 //! std::fs::write(&path, "hello")?;
 //!
 //! let source = Source::open(&path)?;
-//! let transport = SocketTransport::new(source.header().clone(), Options::default())?;
+//! let transport = SocketTransport::new(Options::default())?;
 //! let job = Job {
 //!     source,
 //!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
@@ -74,7 +77,7 @@ mod protocol;
 mod server;
 mod window;
 
-use ipc_core::{FileHeader, PeerId, Peers, ServerLink, Source, Transport};
+use ipc_core::{PeerId, Peers, ServerLink, Source, Transport};
 
 pub use error::Error;
 pub use peer::SocketConnection;
@@ -85,9 +88,10 @@ use server::Server;
 /// What can be tuned; it is about speed and memory only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of the source that are read and sent at once; 4096 at least, 0x7ffff000 at most.
+    /// Bytes of a source that does not go by `sendfile` that are read at once; less than 4096 is
+    /// taken as 4096.
     pub chunk_bytes: usize,
-    /// Chunks that are held in memory at once; 1 at least.
+    /// Chunks of such a source that are held in memory at once; 0 is taken as 1.
     pub chunks: usize,
     /// Bytes that the kernel is asked to queue for each connection. It may give less, and it is
     /// asked for less where all connections together would make it more than 64 MiB.
@@ -108,18 +112,17 @@ impl Default for Options {
 /// One file to many forked peers over `AF_UNIX` stream sockets.
 #[derive(Debug)]
 pub struct SocketTransport {
-    header: FileHeader,
     options: Options,
     endpoint: Endpoint,
 }
 
 impl SocketTransport {
-    /// Listens for the peers that will be forked; `header` is what they will be told of the source.
+    /// Listens for the peers that will be forked.
     ///
     /// # Errors
     /// [`Error::Core`] if there can be no listening socket.
-    pub fn new(header: FileHeader, options: Options) -> Result<Self, Error> {
-        Ok(Self { header, options, endpoint: Endpoint::listen()? })
+    pub fn new(options: Options) -> Result<Self, Error> {
+        Ok(Self { options, endpoint: Endpoint::listen()? })
     }
 
     /// The abstract name that it listens under, without the NUL before it.

@@ -24,6 +24,8 @@ pub(crate) struct Server<'a, 's> {
     epoll: OwnedFd,
     /// Bytes that the kernel is asked to queue for each connection.
     send_buffer: usize,
+    /// Connected peers whose turn was over before their buffers were full.
+    unfinished: Vec<PeerId>,
     /// When the last chores were done.
     last_chores: Instant,
     /// Since when connections cannot be accepted for want of a descriptor or memory.
@@ -51,10 +53,10 @@ impl<'a, 's> Server<'a, 's> {
         source: &'a Source,
         peers: &'a mut Peers<'s>,
     ) -> Result<Self, Error> {
-        let SocketTransport { header, options, endpoint } = transport;
+        let SocketTransport { options, endpoint } = transport;
         let clients = Clients::new(peers);
         let share = SEND_BUFFERS / clients.len().max(1);
-        let feed = Feed::new(source, header, *options, clients.len())?;
+        let feed = Feed::new(source, *options, clients.len())?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(ipc_core::Error::system("create an epoll instance"))?;
         for (fd, token) in [(endpoint.as_fd(), LISTENER), (peers.as_fd(), PEERS)] {
@@ -69,6 +71,7 @@ impl<'a, 's> Server<'a, 's> {
             feed,
             epoll,
             send_buffer: options.send_buffer_bytes.min(share),
+            unfinished: Vec::new(),
             last_chores: Instant::now(),
             shortage: None,
         })
@@ -77,14 +80,16 @@ impl<'a, 's> Server<'a, 's> {
     /// Serves until every peer has been sent everything or does not receive any more.
     ///
     /// The source is read a piece at a time, between looks at all connections; nothing in here
-    /// sleeps but the wait for events.
+    /// waits for another process but the wait for events.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         if let Some(length) = self.feed.length() {
             self.peers.source_ended(length);
         }
         while self.clients.any_unserved() {
             let can_read = self.feed.can_read()?;
-            self.handle_events(if can_read { Duration::ZERO } else { SLICE })?;
+            let is_busy = can_read || !self.unfinished.is_empty();
+            self.handle_events(if is_busy { Duration::ZERO } else { SLICE })?;
+            std::mem::take(&mut self.unfinished).into_iter().try_for_each(|id| self.send(id))?;
             if self.last_chores.elapsed() >= SLICE {
                 self.do_chores()?;
             }
@@ -214,6 +219,7 @@ impl<'a, 's> Server<'a, 's> {
         };
         match self.feed.send(id, socket) {
             Ok(Sent::AllSoFar) => {}
+            Ok(Sent::EnoughForNow) => self.unfinished.push(id),
             Ok(Sent::UntilFull) => *is_writable = false,
             Ok(Sent::Everything) | Err(SendError::Connection(Errno::PIPE | Errno::CONNRESET)) => {
                 self.end(id);
@@ -241,8 +247,8 @@ impl<'a, 's> Server<'a, 's> {
 
     /// Closes a peer's connection and waits no longer for it.
     ///
-    /// A peer that closed it by itself has failed, but is not made to: it says why over the control
-    /// channel, or ends, and may need a while to give the space of a large file back before.
+    /// A peer that closed it by itself has failed, but is not failed here: it says why over the
+    /// control channel, or ends.
     fn end(&mut self, id: PeerId) {
         if self.clients.end(id) {
             self.feed.leave(id);
