@@ -50,11 +50,11 @@ both!(a_source_that_may_not_be_read, |sandbox| {
 both!(a_name_that_gets_too_long, |sandbox| {
     let name = "x".repeat(244);
     sandbox.file(&name, b"contents");
-    sandbox.run(["2", &name]).refuses(1, "names would be 256 bytes long, 255 are allowed");
+    sandbox.run(["2", &name]).refuses(1, "name would be 256 bytes long, 255 are allowed");
 
     let longest = "y".repeat(255);
     sandbox.file(&longest, b"contents");
-    sandbox.run(["2", &longest]).refuses(1, "names would be 267 bytes long, 255 are allowed");
+    sandbox.run(["2", &longest]).refuses(1, "name would be 267 bytes long, 255 are allowed");
     sandbox.run(["--name", "{name}{peer}", "2", &longest]).refuses(1, "256 bytes long");
     sandbox
         .run(["--dir", "{peer}", "--name", "{name}", "2", &longest])

@@ -56,7 +56,9 @@ pub enum Error {
     #[error("{0:?} is the source itself: choose another directory or name")]
     IsSource(PathBuf),
     /// A name is longer than a file system takes.
-    #[error("a name of {length} bytes is too long, {limit} are allowed: choose a shorter one")]
+    #[error(
+        "a received file's name would be {length} bytes long, {limit} are allowed: choose a shorter one"
+    )]
     NameTooLong {
         /// Its length, in bytes.
         length: usize,
