@@ -17,7 +17,7 @@
 //!
 //! | part | bytes | contents |
 //! | --- | --- | --- |
-//! | header | [`FileHeader::ENCODED_LENGTH`] | what the source is: see there |
+//! | header | [`FileHeader::ENCODED_LENGTH`](ipc_core::FileHeader::ENCODED_LENGTH) | what the source is: see there |
 //! | frame | 8 and its length | the length, little-endian, from 1 to 0x7ffff000; then so many bytes of the source |
 //! | end | 8 | a length of 0 |
 //!
