@@ -53,18 +53,18 @@ pub(crate) struct CommonArgs {
     /// The file to copy; - is standard input
     file: PathBuf,
 
-    /// Where received files go; {peer} may stand in it
-    #[arg(short, long, default_value = "received-files",
+    /// Where received files go; {peer} may stand in it, missing directories are made
+    #[arg(short, long, default_value = "received-files", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
     dir: DirectoryTemplate,
 
-    /// Final name, of {pid}, {peer} (from 0) and {name}
-    #[arg(long, value_name = "TEMPLATE", default_value = "pid-{pid}_{name}",
+    /// Final name, of {pid}, {peer} (from 0) and {name}; {{ and }} are braces
+    #[arg(long, value_name = "TEMPLATE", default_value = "pid-{pid}_{name}", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().try_map(|text| NameTemplate::new(&text)))]
     name: NameTemplate,
 
     /// What {name} is, instead of the file's own name
-    #[arg(long, value_name = "NAME",
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().try_map(parse_file_name))]
     file_name: Option<FileName>,
 
@@ -116,7 +116,10 @@ fn parse_peers(text: &str) -> Result<PeerCount, String> {
 }
 
 fn parse_file_name(text: OsString) -> Result<FileName, String> {
-    FileName::new(text.as_bytes()).map_err(|error| error.to_string())
+    FileName::new(text.as_bytes()).map_err(|error| match error {
+        Error::Invalid { reason, .. } => reason.to_owned(),
+        error => error.to_string(),
+    })
 }
 
 fn parse_block_count(text: &str) -> Result<BlockCount, String> {

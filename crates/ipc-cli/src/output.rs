@@ -43,7 +43,7 @@ pub(crate) fn summary(program: &str, name: &FileName, report: &Report, elapsed: 
         let size = ByteSize::b(report.bytes);
         let rate = rate(report.bytes, stored, elapsed);
         let seconds = elapsed.as_secs_f64();
-        text.push_str(&format!(", {size} each, in {seconds:.3} s ({rate}/s)"));
+        text.push_str(&format!(", {size} each, in {seconds:.3} s ({rate}/s in all)"));
     }
     message(program, &text);
 }

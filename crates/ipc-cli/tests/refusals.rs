@@ -67,7 +67,7 @@ both!(a_name_that_gets_too_long, |sandbox| {
 both!(more_peers_than_descriptors, |sandbox| {
     sandbox.file("data", b"contents");
     let run = sandbox.with(["5", "data"]).in_shell(r#"ulimit -n 8; exec "$@""#).run();
-    run.refuses(1, "the limit is 8: raise it (ulimit -n) or use fewer peers");
+    run.refuses(1, "the limit is 8: raise the hard limit (ulimit -Hn) or use fewer peers");
     let run = sandbox.with(["10000", "data"]).in_shell(r#"ulimit -n 64; exec "$@""#).run();
     run.refuses(1, "10000 peers need");
 });

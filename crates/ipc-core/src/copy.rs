@@ -10,7 +10,8 @@ use crate::{
 
 /// Copies the job's source to its peers over `transport`.
 ///
-/// Call it after [`Job::check`]. It forks the peers, so the process must have one thread only; when
+/// Call it after [`Job::check`]: what that refuses fails here later and less clearly, or, where two
+/// peers have one path, leaves one file for both. It forks the peers, so the process must have one thread only; when
 /// it returns, all of them have been reaped. What happens to one peer is in the report, and so is
 /// the reason why a run as a whole was given up ([`Report::aborted`]).
 ///

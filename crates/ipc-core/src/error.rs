@@ -67,7 +67,7 @@ pub enum Error {
     },
     /// The server may not hold as many descriptors as the peers need.
     #[error(
-        "{peers} peers need {needed} open files, the limit is {limit}: raise it (ulimit -n) or use fewer peers"
+        "{peers} peers need {needed} open files, the limit is {limit}: raise the hard limit (ulimit -Hn) or use fewer peers"
     )]
     DescriptorLimit {
         /// Number of peers asked for.

@@ -71,7 +71,7 @@
 //! let job = Job {
 //!     source,
 //!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
-//!     directory: DirectoryTemplate::new(root.path().join("received").as_os_str())?,
+//!     directory: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //! };

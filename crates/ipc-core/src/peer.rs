@@ -3,7 +3,7 @@
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
 use crate::transport::{Connection, Transport};
-use crate::{Directory, Failure, PeerId, ReceivedFile, process};
+use crate::{Directory, Error, Failure, PeerId, ReceivedFile, process};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -22,6 +22,10 @@ pub(crate) fn run<T: Transport>(
     };
     let connection = transport.connect(me, server).map_err(|error| Failure::new(&error))?;
     let header = connection.header();
+    if header != run.job.source.header() {
+        let reason = "it is not that of the source";
+        return Err(Error::Invalid { what: "header", reason }.into());
+    }
     let name = run.job.final_name(me, std::process::id(), &header.name)?;
     let mut file = ReceivedFile::create(directory, header, run.hidden_name(me)?)?;
     if file.has_name() {

@@ -159,6 +159,13 @@ impl DirectoryTemplate {
     }
 }
 
+/// The path as it is, braces and all.
+impl From<PathBuf> for DirectoryTemplate {
+    fn from(path: PathBuf) -> Self {
+        Self(vec![Piece::Text(path.into_os_string().into_vec())])
+    }
+}
+
 impl FromStr for DirectoryTemplate {
     type Err = TemplateError;
 

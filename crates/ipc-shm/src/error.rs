@@ -34,6 +34,9 @@ pub enum Error {
     /// The machine's pages are larger than the layout assumes.
     #[error("pages of {0} bytes are not supported, only of 4096")]
     PageSize(usize),
+    /// The transport was made for another number of peers, or has served a copy before.
+    #[error("the shared memory was not made for this copy")]
+    NotForThis,
     /// The segment holds numbers that no server writes.
     #[error("the shared memory holds impossible numbers")]
     Corrupt,

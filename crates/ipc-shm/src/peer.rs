@@ -20,6 +20,9 @@ impl<'t> Attached<'t> {
         me: PeerId,
         server: &'t ServerLink,
     ) -> Result<Self, Error> {
+        if me.0 >= memory.segment.layout().peers {
+            return Err(Error::NotForThis);
+        }
         memory.segment.restrict_to(me)?;
         let header = memory.segment.file_header()?;
         Ok(Self { memory, me, server, header })

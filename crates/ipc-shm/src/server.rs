@@ -2,8 +2,9 @@
 
 use ipc_core::{Failure, PeerId, Peers, Source, SourceReader};
 
-use crate::ring::{ImpossibleReads, Producer};
+use crate::ring::{ImpossibleReads, Producer, Shared};
 use crate::segment::Segment;
+use crate::sync::Ordering;
 use crate::{Error, Memory};
 
 /// The ring is awaited and filled by quarters: one wake-up and one `pread` for all of its blocks.
@@ -14,6 +15,10 @@ const BATCHES_PER_RING: u32 = 4;
 /// Moves the whole source through the ring.
 pub(crate) fn serve(memory: &Memory, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
     let layout = memory.segment.layout();
+    let is_new = memory.sequence_number().load(Ordering::Relaxed) == 0;
+    if !is_new || peers.ids().count() != layout.peers as usize {
+        return Err(Error::NotForThis);
+    }
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
     let batch = (layout.block_count / BATCHES_PER_RING).max(1);
     let mut reader = source.reader();

@@ -21,7 +21,7 @@ pub struct Options {
     pub blocks: BlockCount,
 }
 
-/// Shared memory as a way from one process to many.
+/// Shared memory as a way from one process to many, for one copy.
 #[derive(Debug)]
 pub struct SharedMemory {
     memory: Memory,
@@ -41,7 +41,8 @@ impl SharedMemory {
     /// It forks for a moment, so the process must have one thread only.
     ///
     /// # Errors
-    /// [`Error::Segment`] if `/dev/shm` has no room, [`Error::Semaphore`], [`Error::Memory`].
+    /// [`Error::Segment`] if `/dev/shm` has no room, [`Error::Semaphore`], [`Error::Memory`], and
+    /// [`Error::Core`], of a process with several threads among others.
     pub fn create(header: &FileHeader, peers: PeerCount, options: Options) -> Result<Self, Error> {
         let layout = Layout::new(peers, options.blocks, options.block_size, header.size);
         let segment = Segment::create(layout, header)?;

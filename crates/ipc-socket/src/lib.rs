@@ -53,7 +53,7 @@
 //! let job = Job {
 //!     source,
 //!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
-//!     directory: root.path().join("received").into_os_string().into_string().unwrap().parse()?,
+//!     directory: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //! };

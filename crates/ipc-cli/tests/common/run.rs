@@ -124,7 +124,7 @@ impl<'s> Run<'s> {
     }
 
     fn summary(&self, stored: usize, peers: usize) -> Vec<String> {
-        let amount = r", [0-9.]+ \w+ each, in \d+\.\d{3} s \(.+/s\)";
+        let amount = r", [0-9.]+ \w+ each, in \d+\.\d{3} s \(.+/s in all\)";
         let amount = if stored > 0 { amount } else { "" };
         let line = format!(r#"{stored} of {peers} peers stored ".+"{amount}"#);
         if self.is_quiet { Vec::new() } else { vec![line] }
