@@ -18,7 +18,7 @@ use crate::environment::check_stdin;
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Every one stores its own copy,
 /// which has its final name only once it is whole.
 #[derive(Debug, Parser)]
-#[command(name = "socket", version)]
+#[command(name = "socket", version, max_term_width = 80)]
 pub(crate) struct SocketArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -29,7 +29,7 @@ pub(crate) struct SocketArgs {
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them through a ring of blocks in
 /// shared memory. Every one stores its own copy, which has its final name only once it is whole.
 #[derive(Debug, Parser)]
-#[command(name = "sharedmem", version)]
+#[command(name = "sharedmem", version, max_term_width = 80)]
 pub(crate) struct SharedMemoryArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
