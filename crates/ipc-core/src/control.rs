@@ -14,6 +14,7 @@
 //! `AF_UNIX`/`SOCK_SEQPACKET` pair, so none is ever seen in part.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ pub(crate) enum FromPeer {
     Failed(Failure),
 }
 
-/// The longest message, in bytes; a failure's text is cut to fit.
-const MESSAGE_MAX: usize = 1024;
+/// The longest message, in bytes; a failure's text is cut to fit. The longest path there is fits, with
+/// every byte of it escaped as `\xFF`, and the reason behind it.
+const MESSAGE_MAX: usize = 20 * 1024;
 
 const CONSUMED: u8 = 1;
 const STORED: u8 = 2;
@@ -118,13 +120,17 @@ pub(crate) enum Heard {
 impl PeerLink {
     /// Takes the next message without waiting for one.
     pub(crate) fn hear(&self) -> Result<Heard, Error> {
-        let mut buffer = [0; MESSAGE_MAX];
-        let flags = RecvFlags::DONTWAIT;
-        match rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut buffer, flags)) {
-            Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Heard::Closed),
-            Ok((length, _)) => {
-                FromPeer::decode(buffer.get(..length).unwrap_or_default()).map(Heard::Message)
+        let mut buffer = [MaybeUninit::uninit(); MESSAGE_MAX];
+        let received = loop {
+            match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                Ok(((message, _), _)) => break Ok(&*message),
+                Err(errno) => break Err(errno),
             }
+        };
+        match received {
+            Ok([]) | Err(Errno::CONNRESET) => Ok(Heard::Closed),
+            Ok(message) => FromPeer::decode(message).map(Heard::Message),
             Err(Errno::AGAIN) => Ok(Heard::Nothing),
             Err(errno) => Err(Error::system("read a control channel")(errno)),
         }
@@ -177,7 +183,7 @@ impl ServerLink {
 
     /// Waits until the server says `Commit`.
     pub(crate) fn await_commit(&self) -> Result<(), Error> {
-        let mut buffer = [0; MESSAGE_MAX];
+        let mut buffer = [0; 2];
         let received = retry(&self.0, PollFlags::IN, || {
             rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty())
         });

@@ -27,11 +27,13 @@ pub(crate) fn run<T: Transport>(
         return Err(Error::Invalid { what: "header", reason }.into());
     }
     let name = run.job.final_name(me, std::process::id(), &header.name)?;
-    let mut file = ReceivedFile::create(directory, header, run.hidden_name(me)?)?;
-    if file.has_name() {
-        // To be killed now would leave the name behind. That the server is gone shows in time.
-        process::outlive_parent()?;
-    }
+    // To be killed with the server would leave a file's name behind, if it must have one. That the
+    // server is gone shows in time.
+    let hidden = run.hidden_name(me)?;
+    let mut file = process::shielded(
+        || ReceivedFile::create(directory, header, hidden),
+        ReceivedFile::has_name,
+    )?;
     let received = connection.receive(&mut file).map_err(|error| Failure::new(&error));
     if let Err(failure) = received.and_then(|()| Ok(file.finish()?)) {
         if !file.has_name() {

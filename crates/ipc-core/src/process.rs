@@ -64,6 +64,11 @@ pub unsafe fn fork(
     }
     // The only number that is neither 0 nor a process id is -1, and no id is ever negative.
     let pid = u32::try_from(forked).ok().and(Pid::from_raw(forked));
+    if let Some(pid) = pid {
+        // The child does the same; whoever is first, it has its group when this returns. An error
+        // says that it has ended.
+        let _ = rustix::process::setpgid(Some(pid), Some(pid));
+    }
     pid.map(Child).ok_or_else(|| Error::system("fork a process")(io::Error::last_os_error()))
 }
 
@@ -110,6 +115,21 @@ pub fn outlive_parent() -> Result<(), Error> {
         .map_err(Error::system("outlive the server"))
 }
 
+/// Runs `work`, which may leave something half done, with the parent's death put off; afterwards the
+/// child dies with it again, unless `work` says that it must not.
+pub(crate) fn shielded<T>(
+    work: impl FnOnce() -> Result<T, Error>,
+    must_outlive: impl FnOnce(&T) -> bool,
+) -> Result<T, Error> {
+    let parent = rustix::process::getppid();
+    outlive_parent()?;
+    let done = work()?;
+    if let (false, Some(parent)) = (must_outlive(&done), parent) {
+        die_with_parent(parent).map_err(|_| Error::ServerGone)?;
+    }
+    Ok(done)
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -125,10 +145,18 @@ impl fmt::Display for Exit {
             Self::Status(status) if status == i32::from(PANICKED) => write!(f, "panicked"),
             Self::Status(status) => write!(f, "exited with status {status}"),
             Self::Signal(number) => match Signal::from_named_raw(number) {
-                // rustix calls it "Signal::KILL".
+                // rustix calls it "Signal::KILL", and some by names of its own.
                 Some(signal) => {
                     let name = format!("{signal:?}");
                     let name = name.trim_matches('"').trim_start_matches("Signal::");
+                    let name = match name {
+                        "ABORT" => "ABRT",
+                        "ALARM" => "ALRM",
+                        "CHILD" => "CHLD",
+                        "POWER" => "PWR",
+                        "VTALARM" => "VTALRM",
+                        name => name,
+                    };
                     write!(f, "killed by SIG{name}")
                 }
                 None => write!(f, "killed by signal {number}"),
@@ -153,11 +181,7 @@ fn check_single_threaded() -> Result<(), Error> {
 /// Ties the child to its parent's life, if so wanted, and cuts all other ties.
 fn enter_child(parent: Pid, lifeline: Lifeline, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     if lifeline == Lifeline::DiesWithParent {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The signal is not sent for a parent that died before the call.
-        if rustix::process::getppid() != Some(parent) {
-            return Err(Errno::SRCH.into());
-        }
+        die_with_parent(parent)?;
     }
     rustix::process::setpgid(None, None)?;
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
@@ -170,6 +194,16 @@ fn enter_child(parent: Pid, lifeline: Lifeline, keep: &[BorrowedFd<'_>]) -> io::
         first = fd.saturating_add(1);
     }
     close_range(first, u32::MAX)
+}
+
+/// Lets the kernel kill the calling child when its parent dies.
+fn die_with_parent(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The signal is not sent for a parent that died before the call.
+    match rustix::process::getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(Errno::SRCH.into()),
+    }
 }
 
 /// Closes the descriptors from `first` to `last`.
@@ -193,6 +227,8 @@ mod tests {
             (Exit::Status(3), "exited with status 3"),
             (Exit::Status(101), "panicked"),
             (Exit::Signal(9), "killed by SIGKILL"),
+            (Exit::Signal(6), "killed by SIGABRT"),
+            (Exit::Signal(14), "killed by SIGALRM"),
             (Exit::Signal(15), "killed by SIGTERM"),
             (Exit::Signal(40), "killed by signal 40"),
         ] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 
 use crate::io::{SLICE, read, read_at, wait_ready};
 use crate::{Error, FileHeader, FileName};
@@ -56,6 +56,7 @@ impl Source {
         let name = FileName::of_path(path)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::at("open", path))?;
+        await_write(&fd);
         let stat = rustix::fs::fstat(&fd).map_err(Error::at("read the size of", path))?;
         let not_copyable =
             |kind, advice| Err(Error::NotCopyable { path: path.to_owned(), kind, advice });
@@ -82,6 +83,7 @@ impl Source {
     /// [`Error::Path`] if it cannot be examined, [`Error::NotCopyable`] for a directory.
     pub fn from_fd(fd: OwnedFd, name: FileName) -> Result<Self, Error> {
         let path: &Path = name.as_ref();
+        await_write(&fd);
         let stat = rustix::fs::fstat(&fd).map_err(Error::at("examine", path))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(Error::NotCopyable {
@@ -164,6 +166,18 @@ impl Version {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(stat),
         }
+    }
+}
+
+/// Waits for the end of a `write` that is under way.
+///
+/// It has set the modification time at its start already and would go on changing bytes without a
+/// trace. To look for data takes the lock that it holds (seen on ext4 and tmpfs); whoever writes later
+/// moves the time. What cannot seek has nothing to wait for.
+fn await_write(fd: &OwnedFd) {
+    if let Ok(position) = rustix::fs::tell(fd) {
+        let _ = rustix::fs::seek(fd, SeekFrom::Data(position));
+        let _ = rustix::fs::seek(fd, SeekFrom::Start(position));
     }
 }
 

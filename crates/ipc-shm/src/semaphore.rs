@@ -49,7 +49,7 @@ impl Semaphore {
         let opened = directory.link(&file, &name).map_err(Error::from);
         let opened = opened.and_then(|()| open_by_name(token).map_err(failed));
         let removed = directory.remove(&name);
-        guard.dismiss()?;
+        guard.dismiss(removed.is_ok())?;
         removed?;
         opened
     }
@@ -137,10 +137,13 @@ impl NameGuard {
         Ok(Self { dismissal, child })
     }
 
-    /// Sends it away and waits until it is gone.
-    fn dismiss(self) -> Result<(), Error> {
-        // It may have been killed, which is as good.
-        let _ = write_all(&self.dismissal, &[1]);
+    /// Sends it away and waits until it is gone; unless the name has been `removed`, it tries that
+    /// first.
+    fn dismiss(self, removed: bool) -> Result<(), Error> {
+        if removed {
+            // It may have been killed, which is as good.
+            let _ = write_all(&self.dismissal, &[1]);
+        }
         drop(self.dismissal);
         self.child.wait()?;
         Ok(())

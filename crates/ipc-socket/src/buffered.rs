@@ -7,7 +7,6 @@ use ipc_core::io::wait_ready;
 use ipc_core::{PeerId, Source, SourceReader};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -30,8 +29,6 @@ pub(crate) struct Buffered<'s> {
 impl<'s> Buffered<'s> {
     /// A feed for `readers` readers, which all start with the header.
     pub(crate) fn new(source: &'s Source, options: Options, readers: usize) -> Result<Self, Error> {
-        let stat =
-            rustix::fs::fstat(source).map_err(ipc_core::Error::at("examine", source.path()))?;
         Ok(Self {
             source,
             reader: source.reader(),
@@ -42,7 +39,7 @@ impl<'s> Buffered<'s> {
                 readers,
             ),
             positions: vec![Position::default(); readers],
-            is_stream: FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile,
+            is_stream: source.header().size.is_none(),
         })
     }
 

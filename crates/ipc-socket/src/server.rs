@@ -89,7 +89,11 @@ impl<'a, 's> Server<'a, 's> {
             let can_read = self.feed.can_read()?;
             let is_busy = can_read || !self.unfinished.is_empty();
             self.handle_events(if is_busy { Duration::ZERO } else { SLICE })?;
-            std::mem::take(&mut self.unfinished).into_iter().try_for_each(|id| self.send(id))?;
+            let mut unfinished = std::mem::take(&mut self.unfinished);
+            // An event may have given somebody a turn already.
+            unfinished.sort_unstable();
+            unfinished.dedup();
+            unfinished.into_iter().try_for_each(|id| self.send(id))?;
             if self.last_chores.elapsed() >= SLICE {
                 self.do_chores()?;
             }
