@@ -143,12 +143,12 @@ impl Job {
             let path = self.directory.render(peer);
             let nearest = Directory::open_nearest(&path)?;
             nearest.check_writable()?;
-            if nearest.path() == path {
+            let exists = nearest.path() == path;
+            if exists {
                 self.check_not_source(&nearest, peer, copies)?;
             }
             let (device, inode) = nearest.identity()?;
             // Different paths can lead to one directory, by links or by `..`.
-            let exists = nearest.path() == path;
             let is_new = exists && places.insert((device, inode));
             let is_plain = !exists && !path.components().any(|part| part == Component::ParentDir);
             if !(self.name.tells_peers_apart() || is_new || is_plain) {
