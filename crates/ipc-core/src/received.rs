@@ -10,6 +10,13 @@ use rustix::pipe::{SpliceFlags, splice};
 use crate::io::{read, retry, write_all};
 use crate::{Directory, Error, FileHeader, FileName};
 
+/// Bytes that are stored with one write, beginning at a multiple of this.
+///
+/// The kernel takes a write into folios as large as its length and place allow. Small ones cost more
+/// for each byte; for very large ones (2 MiB) it must find, and may have to make, as much memory in one
+/// piece, which often takes longer than the copying does. See `docs/performance.md`.
+const PIECE: u64 = 512 * 1024;
+
 /// What happens where the final name exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Existing {
@@ -108,13 +115,19 @@ impl<'d> ReceivedFile<'d> {
         Ok(())
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`, in one call up to the next multiple of [`PIECE`].
     ///
     /// # Errors
     /// [`Error::Path`]
-    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        write_all(&self.fd, bytes).map_err(self.failed("write to a file in"))?;
-        self.length += bytes.len() as u64;
+    pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let room = PIECE - self.length % PIECE;
+            let most = usize::try_from(room).unwrap_or(usize::MAX);
+            let (piece, rest) = bytes.split_at(bytes.len().min(most));
+            write_all(&self.fd, piece).map_err(self.failed("write to a file in"))?;
+            self.length += piece.len() as u64;
+            bytes = rest;
+        }
         Ok(())
     }
 
