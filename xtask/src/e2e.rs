@@ -18,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use self::cases::Case;
 use self::scene::Scene;
 use crate::build::{self, Program};
+use crate::processes;
 use crate::table::Table;
 
 #[derive(Debug, clap::Args)]
@@ -77,5 +78,5 @@ fn check(case: &Case, program: Program) -> Option<Result<()>> {
     }
     let result = Scene::new(program).and_then(|scene| (case.check)(&scene));
     // Whatever a failed case left running must not be held against the next one.
-    Some(result.and(leftovers::end_processes().context("cannot clear up")))
+    Some(result.and(processes::end_all().context("cannot clear up")))
 }

@@ -1,8 +1,11 @@
 //! What is done with the workspace beside compiling it: `cargo xtask --help`.
 #![allow(clippy::print_stdout, reason = "tables and results are what it is run for")]
 
+mod bench;
 mod build;
 mod e2e;
+mod files;
+mod processes;
 mod table;
 
 use std::process::ExitCode;
@@ -10,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-/// Build and check the programs.
+/// Build, check and measure the programs.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
@@ -20,6 +23,11 @@ enum Task {
     Clean,
     /// Build the programs, then run both as a user would and check what they do
     E2e(e2e::Args),
+    /// Build the programs, then measure both beside other means to copy one file to many
+    Bench(bench::Args),
+    /// Write a file as fast as can be: one writer of the bench's limit probe
+    #[command(hide = true)]
+    Limit(bench::limit::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -29,6 +37,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Build => build::build()?,
         Task::Clean => build::clean()?,
         Task::E2e(args) => return e2e::run(&args),
+        Task::Bench(args) => return bench::run(&args),
+        Task::Limit(args) => bench::limit::write(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

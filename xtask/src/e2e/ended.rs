@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -11,6 +9,7 @@ use std::process::ExitStatus;
 use anyhow::{Context, Result, ensure};
 
 use super::scene::Scene;
+use crate::files::first_difference;
 
 /// A run that has ended and left nothing but files.
 #[derive(Debug)]
@@ -113,48 +112,9 @@ fn is_named_by_pid(path: &Path, name: &Path) -> bool {
     pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
-/// Offset of the first byte that two files do not share.
-fn first_difference(one: &Path, other: &Path) -> io::Result<Option<u64>> {
-    const PIECE: u64 = 1 << 18;
-    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    for offset in (0..).step_by(1 << 18) {
-        for (file, bytes) in [(&mut one, &mut left), (&mut other, &mut right)] {
-            bytes.clear();
-            file.take(PIECE).read_to_end(bytes)?;
-        }
-        if left != right {
-            let same = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
-            return Ok(Some(offset + same as u64));
-        }
-        if left.is_empty() {
-            break;
-        }
-    }
-    Ok(None)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
-    #[test]
-    fn the_first_difference_is_found_wherever_it_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let (one, other) = (directory.path().join("one"), directory.path().join("other"));
-        let mut bytes = vec![7; 600_000];
-        fs::write(&one, &bytes).unwrap();
-        fs::write(&other, &bytes).unwrap();
-        assert_eq!(first_difference(&one, &other).unwrap(), None);
-        for length in [0, 262_144, 599_999] {
-            fs::write(&other, &bytes[..length]).unwrap();
-            assert_eq!(first_difference(&one, &other).unwrap(), Some(length as u64));
-        }
-        bytes[300_000] = 8;
-        fs::write(&other, &bytes).unwrap();
-        assert_eq!(first_difference(&one, &other).unwrap(), Some(300_000));
-    }
 
     #[test]
     fn a_default_name_is_told_from_others() {

@@ -9,8 +9,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
-use super::leftovers;
 use super::scene::{Running, Scene};
+use crate::processes;
 
 pub(crate) fn usage_error(scene: &Scene) -> Result<()> {
     scene.write_source("data", 1)?;
@@ -79,7 +79,7 @@ pub(crate) fn killed_peer(scene: &Scene) -> Result<()> {
     let (mut running, mut rest) = start_and_pause(scene)?;
     let mut peers = running.peers()?;
     let killed = peers.remove(2);
-    leftovers::kill(killed)?;
+    processes::kill(killed)?;
     io::copy(&mut rest, running.stdin()?).context("cannot write to standard input")?;
     let ended = running.wait()?;
     ended.expect_status(1)?;

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
+use rustix::process::{WaitOptions, getpid, waitpid};
+
+use crate::processes;
 
 const SHARED_MEMORY: &str = "/dev/shm";
 
@@ -18,22 +20,16 @@ pub(crate) fn adopt_orphans() -> Result<()> {
     rustix::process::set_child_subreaper(Some(getpid())).context("cannot adopt orphans")
 }
 
-/// Process ids of a process's children, the oldest first.
-pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    text.split_whitespace()
-        .map(|pid| pid.parse().with_context(|| format!("cannot understand {path}")))
-        .collect()
-}
-
 /// Checks that no process is left, be it a zombie.
 pub(crate) fn check_no_process() -> Result<()> {
     match waitpid(None, WaitOptions::NOHANG) {
         Err(Errno::CHILD) => Ok(()),
         Ok(Some((pid, status))) => anyhow::bail!("process {pid} was left unreaped: {status:?}"),
         Ok(None) => {
-            anyhow::bail!("processes were left running: {:?}", children(std::process::id())?)
+            anyhow::bail!(
+                "processes were left running: {:?}",
+                processes::children(std::process::id())?
+            )
         }
         Err(errno) => Err(errno).context("cannot look for processes"),
     }
@@ -48,35 +44,6 @@ pub(crate) fn await_orphans() -> Result<()> {
             Err(errno) => return Err(errno).context("cannot wait for orphans"),
         }
     }
-}
-
-/// Kills all children, and theirs, which then are orphans.
-pub(crate) fn end_processes() -> Result<()> {
-    loop {
-        let children = children(std::process::id())?;
-        if children.is_empty() {
-            return Ok(());
-        }
-        for pid in children {
-            kill(pid)?;
-            await_process(pid)?;
-        }
-    }
-}
-
-/// Kills a process that has not been waited for.
-pub(crate) fn kill(pid: u32) -> Result<()> {
-    kill_process(id(pid)?, Signal::KILL).with_context(|| format!("cannot kill process {pid}"))
-}
-
-fn await_process(pid: u32) -> Result<()> {
-    waitpid(Some(id(pid)?), WaitOptions::empty())
-        .map(drop)
-        .with_context(|| format!("cannot wait for process {pid}"))
-}
-
-fn id(pid: u32) -> Result<Pid> {
-    Pid::from_raw(pid.cast_signed()).context("no process has the id 0")
 }
 
 /// All names of shared memory objects and semaphores.

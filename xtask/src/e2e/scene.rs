@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
@@ -14,6 +14,7 @@ use wait4::Wait4;
 use super::ended::Ended;
 use super::leftovers;
 use crate::build::Program;
+use crate::{files, processes};
 
 /// Where a case takes place. All paths are relative to its directory.
 #[derive(Debug)]
@@ -35,20 +36,7 @@ impl Scene {
 
     /// Writes a file of so many bytes in which pieces that changed places show.
     pub(crate) fn write_source(&self, path: impl AsRef<Path>, bytes: u64) -> Result<()> {
-        let path = self.path(path);
-        let write = || {
-            let mut file = BufWriter::new(File::create_new(&path)?);
-            let (mut piece, mut left) = (noise(), bytes);
-            while left > 0 {
-                // What is left tells each piece from all others.
-                piece[..8].copy_from_slice(&left.to_le_bytes());
-                let length = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                file.write_all(&piece[..length])?;
-                left -= length as u64;
-            }
-            file.flush()
-        };
-        write().with_context(|| format!("cannot write {path:?}"))
+        files::write_source(&self.path(path), bytes)
     }
 
     /// Runs the program from start to end, with no standard input.
@@ -93,19 +81,6 @@ impl Scene {
     }
 }
 
-/// Bytes without a pattern; their number is prime, so that no block or page is filled with a whole
-/// number of them.
-fn noise() -> [u8; 4099] {
-    let mut state: u32 = 1;
-    [(); 4099].map(|()| {
-        // Marsaglia's xorshift.
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[3]
-    })
-}
-
 /// A program that runs, and what there was before it did.
 #[derive(Debug)]
 pub(crate) struct Running<'s> {
@@ -125,7 +100,7 @@ impl<'s> Running<'s> {
 
     /// The process ids of its peers, by number.
     pub(crate) fn peers(&self) -> Result<Vec<u32>> {
-        leftovers::children(self.server.id())
+        processes::children(self.server.id())
     }
 
     /// Kills the server, and nobody else.
