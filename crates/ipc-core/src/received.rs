@@ -15,7 +15,7 @@ use crate::{Directory, Error, FileHeader, FileName};
 /// The kernel takes a write into folios as large as its length and place allow. Small ones cost more
 /// for each byte; for very large ones (2 MiB) it must find, and may have to make, as much memory in one
 /// piece, which often takes longer than the copying does. See `docs/performance.md`.
-const PIECE: u64 = 512 * 1024;
+const PIECE: usize = 512 * 1024;
 
 /// What happens where the final name exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,15 +115,20 @@ impl<'d> ReceivedFile<'d> {
         Ok(())
     }
 
-    /// Appends `bytes`, in one call up to the next multiple of [`PIECE`].
+    /// Bytes that are best stored with one call, from where the file ends now: up to a multiple of
+    /// 512 KiB.
+    #[must_use]
+    pub fn piece(&self) -> usize {
+        PIECE - usize::try_from(self.length % PIECE as u64).unwrap_or(0)
+    }
+
+    /// Appends `bytes`, in the best pieces.
     ///
     /// # Errors
     /// [`Error::Path`]
     pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let room = PIECE - self.length % PIECE;
-            let most = usize::try_from(room).unwrap_or(usize::MAX);
-            let (piece, rest) = bytes.split_at(bytes.len().min(most));
+            let (piece, rest) = bytes.split_at(bytes.len().min(self.piece()));
             write_all(&self.fd, piece).map_err(self.failed("write to a file in"))?;
             self.length += piece.len() as u64;
             bytes = rest;

@@ -14,9 +14,10 @@ use crate::Error;
 use crate::feed::{SendError, Sent};
 use crate::protocol::{Cursor, Piece};
 
-/// Bytes that one peer is sent before the others have their turn. Where it reads as fast as the
-/// server sends, its buffer would never be full.
-const TURN: usize = 2 * 1024 * 1024;
+/// Bytes of the source that one peer is sent before the others have their turn, and a multiple of
+/// which every turn ends at: a page that is cut in two costs both sides twice. Where the peer reads as fast
+/// as the server sends, its buffer would never be full.
+const TURN: u64 = 2 * 1024 * 1024;
 
 /// A file on its way to all connections.
 #[derive(Debug)]
@@ -46,14 +47,17 @@ impl<'s> Direct<'s> {
     /// Sends a peer on as much as `socket` takes, or as is fair.
     pub(crate) fn send(&mut self, peer: PeerId, socket: &OwnedFd) -> Result<Sent, SendError> {
         let Some(cursor) = self.cursors.get_mut(peer.index()) else { return Ok(Sent::Everything) };
-        let mut turn = TURN;
+        let mut turn_ends = None;
         loop {
             let sent = match cursor.next() {
                 Piece::Nothing => return Ok(Sent::Everything),
-                _ if turn == 0 => return Ok(Sent::EnoughForNow),
                 Piece::Bytes(bytes) => rustix::net::send(socket, bytes, SendFlags::NOSIGNAL),
                 Piece::Source { mut offset, length } => {
-                    let length = length.min(turn);
+                    let end = *turn_ends.get_or_insert((offset / TURN + 1) * TURN);
+                    if offset >= end {
+                        return Ok(Sent::EnoughForNow);
+                    }
+                    let length = length.min(usize::try_from(end - offset).unwrap_or(usize::MAX));
                     match rustix::fs::sendfile(socket, self.source, Some(&mut offset), length) {
                         Ok(0) => return Err(SendError::Source(self.truncated())),
                         // What a failed read says, and no failed send.
@@ -66,10 +70,7 @@ impl<'s> Direct<'s> {
                 }
             };
             match sent {
-                Ok(bytes) => {
-                    cursor.advance(bytes);
-                    turn = turn.saturating_sub(bytes);
-                }
+                Ok(bytes) => cursor.advance(bytes),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
                 Err(errno) => return Err(errno.into()),

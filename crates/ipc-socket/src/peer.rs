@@ -26,8 +26,9 @@ pub struct SocketConnection {
 /// file systems that take large writes as large folios.
 const STORE: usize = 256 * 1024;
 
-/// Bytes that a pipe is asked to hold, and the least that is worth having one.
-const PIPE: usize = 1024 * 1024;
+/// Bytes that a pipe is asked to hold, as many as are best stored with one call, and the least that is
+/// worth having one.
+const PIPE: usize = 512 * 1024;
 const LEAST_PIPE: usize = 64 * 1024;
 
 impl SocketConnection {
@@ -143,6 +144,7 @@ impl Pipe {
         file: &mut ReceivedFile<'_>,
     ) -> Result<Option<u64>, Error> {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.capacity);
+        let most = most.min(file.piece());
         let moved = retry(socket, PollFlags::IN, || {
             splice(socket, None, &self.writer, None, most, SpliceFlags::MOVE)
         });
