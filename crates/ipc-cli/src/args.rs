@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 use ipc_core::{
-    DirectoryTemplate, Error, Existing, FileName, Job, NameTemplate, PeerCount, Source,
+    DirectoryTemplate, Error, Existing, FileName, Job, NameTemplate, OnSlow, PeerCount, Source,
 };
 use ipc_shm::{BlockCount, BlockSize};
 
@@ -72,14 +73,49 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     no_clobber: bool,
 
+    /// End only when files and names are on the disk
+    #[arg(long)]
+    sync: bool,
+
+    /// What becomes of a peer that holds the others up [default: detach, for streams wait]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    on_slow: Option<WhenSlow>,
+
     /// Print no summary
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
+/// [`OnSlow`] as the command line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WhenSlow {
+    /// It reads the rest of FILE by itself
+    Detach,
+    /// It is waited for
+    Wait,
+    /// It fails
+    Drop,
+}
+
 impl CommonArgs {
+    /// What becomes of a peer that holds the others up.
+    pub(crate) fn on_slow(&self) -> OnSlow {
+        match self.on_slow {
+            None => OnSlow::default(),
+            Some(WhenSlow::Detach) => OnSlow::Detach,
+            Some(WhenSlow::Wait) => OnSlow::Wait,
+            Some(WhenSlow::Drop) => OnSlow::Drop,
+        }
+    }
+
     /// Why the arguments, each right by itself, are wrong together.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        if self.file.as_os_str() == "-" && self.on_slow == Some(WhenSlow::Detach) {
+            return Some(
+                "standard input can be read only once, so no peer can read it by itself: \
+                 use --on-slow wait or drop",
+            );
+        }
         // `Job::check` would find it too, but only after a FIFO has been waited for.
         let apart = self.name.tells_peers_apart() || self.dir.tells_peers_apart();
         (self.peers.get() > 1 && !apart).then_some(
@@ -88,7 +124,7 @@ impl CommonArgs {
     }
 
     /// What is to be done; opens the source.
-    pub(crate) fn into_job(self) -> Result<Job, Error> {
+    pub(crate) fn into_job(self) -> anyhow::Result<Job> {
         let source = if self.file.as_os_str() == "-" {
             check_stdin().map_err(Error::system("open standard input"))?;
             let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0)
@@ -97,6 +133,12 @@ impl CommonArgs {
         } else {
             Source::open(&self.file)?
         };
+        let must_detach = self.on_slow == Some(WhenSlow::Detach);
+        ensure!(
+            source.can_be_shared() || !must_detach,
+            "{:?} tells no size, so no peer can read it by itself: use --on-slow wait or drop",
+            self.file
+        );
         Ok(Job {
             source: match self.file_name {
                 Some(name) => source.with_name(name),
@@ -106,6 +148,7 @@ impl CommonArgs {
             directory: self.dir,
             name: self.name,
             existing: if self.no_clobber { Existing::Keep } else { Existing::Replace },
+            sync: self.sync,
         })
     }
 }

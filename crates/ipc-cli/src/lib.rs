@@ -30,7 +30,7 @@ pub fn socket() -> ExitCode {
         Ok(args) => args,
         Err(status) => return status,
     };
-    let options = ipc_socket::Options::default();
+    let options = ipc_socket::Options { on_slow: common.on_slow(), ..Default::default() };
     main(program, common, |_| Ok(SocketTransport::new(options)?))
 }
 
@@ -42,7 +42,7 @@ pub fn sharedmem() -> ExitCode {
         Ok(args) => args,
         Err(status) => return status,
     };
-    let options = ipc_shm::Options { block_size, blocks };
+    let options = ipc_shm::Options { block_size, blocks, on_slow: common.on_slow() };
     main(program, common, |job| {
         SharedMemory::create(job.source.header(), job.peers, options).map_err(with_advice)
     })
@@ -93,6 +93,7 @@ fn run<T: Transport>(
     let printed = output::paths(&report).context("cannot write to standard output");
     output::failures(program, &report);
     if !quiet {
+        output::detached(program, &report);
         output::summary(program, &job.source.header().name, &report, elapsed);
     }
     printed?;

@@ -35,6 +35,14 @@ pub(crate) fn failures(program: &str, report: &Report) {
     }
 }
 
+/// Who had to read the rest by itself.
+pub(crate) fn detached(program: &str, report: &Report) {
+    for peer in report.detached() {
+        let text = "held the others up and was detached: it had to read the rest by itself";
+        message(program, &format!("peer {} (pid {}) {text}", peer.id, peer.pid));
+    }
+}
+
 /// How much went to how many in what time.
 pub(crate) fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {
     let (stored, peers) = (report.stored().count(), report.peers.len());

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use crate::peers::Settled;
+use crate::peers::{Settled, SettledPeer};
 use crate::{
     Directory, Error, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
     Transport, peer,
@@ -28,8 +28,7 @@ pub fn copy<T: Transport>(job: &Job, transport: &T) -> Result<Report, Error> {
         token: FileName::random_token()?,
     };
     let settled = run.serve(transport);
-    if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|(_, stored)| stored.is_ok()))
-    {
+    if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|peer| peer.stored.is_ok())) {
         run.remove_hidden_names();
     }
     run.report(settled?)
@@ -53,7 +52,9 @@ impl Run<'_> {
     /// Forks, serves, and waits for the end of all peers.
     fn serve<T: Transport>(&self, transport: &T) -> Result<Settled, Error> {
         let source = &self.job.source;
-        let keep: Vec<_> = self.shared.iter().map(AsFd::as_fd).collect();
+        let directory = self.shared.as_ref().map(AsFd::as_fd);
+        let file = source.can_be_shared().then(|| source.as_fd());
+        let keep: Vec<_> = directory.into_iter().chain(file).collect();
         let mut peers = Peers::fork(self.job.peers, source, &keep, |id, server| {
             peer::run(self, transport, id, server)
         })?;
@@ -77,12 +78,12 @@ impl Run<'_> {
     }
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
-        let report = |(id, (pid, stored))| {
+        let report = |(id, SettledPeer { pid, is_detached: detached, stored })| {
             let outcome = match stored {
                 Ok(()) => Outcome::Stored { path: self.job.final_path(id, pid)? },
                 Err(failure) => Outcome::Failed(failure),
             };
-            Ok(PeerReport { id, pid, outcome })
+            Ok(PeerReport { id, pid, outcome, detached })
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;

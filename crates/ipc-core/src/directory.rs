@@ -16,6 +16,8 @@ use crate::{Error, FileName};
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+    /// How many directories, itself and some above it, were made for it.
+    made: usize,
 }
 
 impl Directory {
@@ -28,7 +30,7 @@ impl Directory {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(Error::at("open directory", path))?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), made: 0 })
     }
 
     /// Opens `path`; makes it, and what is missing above it, if it does not exist.
@@ -38,8 +40,11 @@ impl Directory {
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
         match Self::open(path) {
             Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let is_missing = |path: &&Path| path.symlink_metadata().is_err();
+                let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+                let made = above.take_while(is_missing).count();
                 std::fs::create_dir_all(path).map_err(Error::at("make directory", path))?;
-                Self::open(path)
+                Ok(Self { made, ..Self::open(path)? })
             }
             result => result,
         }
@@ -118,6 +123,22 @@ impl Directory {
         }
     }
 
+    /// Waits until the names in it are on the disk, and its own, if it was made.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn sync(&self) -> Result<(), Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // A descriptor of a path alone, as this one is, cannot be synchronized.
+        let sync = |path: &str| {
+            let directory = rustix::fs::openat(&self.fd, path, flags, Mode::empty())?;
+            rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory))
+        };
+        (0..=self.made)
+            .try_for_each(|above| sync(&format!("./{}", "../".repeat(above))))
+            .map_err(Error::at("write to the disk directory", &self.path))
+    }
+
     /// Removes `name` from it, if it is there.
     ///
     /// # Errors
@@ -144,8 +165,10 @@ mod tests {
     fn missing_parents_are_made() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
-        Directory::open_or_create(&path).unwrap();
-        Directory::open_or_create(&path).unwrap();
+        let made = Directory::open_or_create(&path).unwrap();
+        assert_eq!(made.made, 2);
+        made.sync().unwrap();
+        assert_eq!(Directory::open_or_create(&path).unwrap().made, 0);
         assert!(path.is_dir());
     }
 

@@ -16,6 +16,14 @@ use rustix::io::Errno;
 /// or semaphore announces.
 pub const SLICE: Duration = Duration::from_millis(100);
 
+/// The time by the monotonic clock, which all processes share.
+#[must_use]
+pub fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // It counts from the start of the machine, and never is negative.
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// `duration` as the kernel takes it; anything beyond its range becomes the longest wait there is.
 #[must_use]
 pub fn timespec(duration: Duration) -> Timespec {

@@ -65,6 +65,8 @@ pub struct Job {
     pub name: NameTemplate,
     /// What happens where a final name exists already.
     pub existing: Existing,
+    /// Whether files and their names are to be on the disk, not only in memory, when the run ends.
+    pub sync: bool,
 }
 
 /// Descriptors that a run needs beside those for each peer: the directory, the endpoint and what

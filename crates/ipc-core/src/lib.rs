@@ -55,9 +55,10 @@
 //!     fn header(&self) -> &FileHeader {
 //!         &self.0.header
 //!     }
-//!     fn receive(self, file: &mut ReceivedFile<'_>) -> Result<(), Error> {
+//!     fn receive(self, file: &mut ReceivedFile<'_>) -> Result<Received, Error> {
 //!         let path = &self.0.path;
-//!         file.write_all(&std::fs::read(path).map_err(Error::at("read", path))?)
+//!         file.write_all(&std::fs::read(path).map_err(Error::at("read", path))?)?;
+//!         Ok(Received::Everything)
 //!     }
 //! }
 //!
@@ -74,6 +75,7 @@
 //!     directory: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
+//!     sync: false,
 //! };
 //! job.check::<Inherited>()?;
 //! let report = copy(&job, &transport)?;
@@ -96,6 +98,7 @@ mod peers;
 pub mod process;
 mod received;
 mod report;
+mod slow;
 mod source;
 mod template;
 mod transport;
@@ -110,6 +113,7 @@ pub use job::{Job, PeerCount};
 pub use peers::Peers;
 pub use received::{Existing, ReceivedFile};
 pub use report::{Failure, Outcome, PeerId, PeerReport, Report};
+pub use slow::{OnSlow, Patience};
 pub use source::{Source, SourceReader};
 pub use template::{DirectoryTemplate, NameTemplate, TemplateError};
-pub use transport::{Connection, Transport};
+pub use transport::{Connection, Received, Transport};

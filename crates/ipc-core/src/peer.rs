@@ -2,8 +2,8 @@
 
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
-use crate::transport::{Connection, Transport};
-use crate::{Directory, Error, Failure, PeerId, ReceivedFile, process};
+use crate::transport::{Connection, Received, Transport};
+use crate::{Directory, Error, Failure, PeerId, ReceivedFile, Source, process};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -34,8 +34,7 @@ pub(crate) fn run<T: Transport>(
         || ReceivedFile::create(directory, header, hidden),
         ReceivedFile::has_name,
     )?;
-    let received = connection.receive(&mut file).map_err(|error| Failure::new(&error));
-    if let Err(failure) = received.and_then(|()| Ok(file.finish()?)) {
+    if let Err(failure) = fill(run, connection, server, &mut file) {
         if !file.has_name() {
             // To free a large file takes a while. The process's end does it, after the server has
             // been told and waits for this peer no longer.
@@ -51,6 +50,46 @@ pub(crate) fn run<T: Transport>(
     process::outlive_parent()?;
     run.job.check_is_not_source(directory, &name)?;
     file.commit(&name, run.job.existing)?;
+    if run.job.sync {
+        directory.sync()?;
+    }
     server.say(&FromPeer::Stored)?;
+    Ok(())
+}
+
+/// Receives the whole source into `file`.
+fn fill<C: Connection>(
+    run: &Run<'_>,
+    connection: C,
+    server: &ServerLink,
+    file: &mut ReceivedFile<'_>,
+) -> Result<(), Failure> {
+    match connection.receive(file).map_err(|error| Failure::new(&error))? {
+        Received::Everything => {}
+        Received::Part => store_rest(&run.job.source, server, file)?,
+    }
+    file.finish()?;
+    if run.job.sync {
+        file.sync()?;
+    }
+    Ok(())
+}
+
+/// Stores what the server does not send any more, straight from the source.
+fn store_rest(
+    source: &Source,
+    server: &ServerLink,
+    file: &mut ReceivedFile<'_>,
+) -> Result<(), Error> {
+    let mut reader = source.reader_from(file.length());
+    let mut buffer = Vec::new();
+    while !reader.at_end() {
+        if !server.server_lives()? {
+            return Err(Error::ServerGone);
+        }
+        buffer.resize(file.piece(), 0);
+        let bytes = reader.fill(&mut buffer, || true)?;
+        file.write_all(buffer.get(..bytes).unwrap_or_default())?;
+    }
     Ok(())
 }

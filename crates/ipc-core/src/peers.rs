@@ -35,6 +35,8 @@ struct Peer {
     stage: Stage,
     /// `None` once there is nothing more to hear.
     link: Option<PeerLink>,
+    /// Whether nobody waits for it any more while bytes flow.
+    is_detached: bool,
 }
 
 /// How far a peer has come.
@@ -60,8 +62,16 @@ pub(crate) struct Settled {
     pub(crate) bytes: u64,
     /// Why the run was given up, if it was.
     pub(crate) aborted: Option<Failure>,
-    /// For each peer its process id, and why there is no received file if there is none.
-    pub(crate) peers: Vec<(u32, Result<(), Failure>)>,
+    /// All peers, by number.
+    pub(crate) peers: Vec<SettledPeer>,
+}
+
+/// How one peer ended.
+pub(crate) struct SettledPeer {
+    pub(crate) pid: u32,
+    pub(crate) is_detached: bool,
+    /// Why there is no received file, if there is none.
+    pub(crate) stored: Result<(), Failure>,
 }
 
 impl<'s> Peers<'s> {
@@ -97,7 +107,8 @@ impl<'s> Peers<'s> {
             // SAFETY: A peer has its link and what the caller keeps for it; all else it opens itself,
             // as the documentation of `Transport` asks of transports.
             let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
-            peers.peers.push(Peer { child, stage: Stage::Receiving, link: Some(link) });
+            let (stage, link) = (Stage::Receiving, Some(link));
+            peers.peers.push(Peer { child, stage, link, is_detached: false });
         }
         Ok(peers)
     }
@@ -146,6 +157,14 @@ impl<'s> Peers<'s> {
         self.end(id, Stage::Failed(failure));
     }
 
+    /// Notes that a peer reads the rest of the source, which [can be shared](Source::can_be_shared),
+    /// by itself. It is the transport that tells the peer, and no longer waits for it.
+    pub fn detach(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id.index()) {
+            peer.is_detached = true;
+        }
+    }
+
     /// Gives the run up: every peer that has not been told to commit is killed.
     pub(crate) fn abort(&mut self, why: Failure) {
         for id in self.ids() {
@@ -166,13 +185,14 @@ impl<'s> Peers<'s> {
             self.listen(SLICE)?;
         }
         let reap = |peer: Peer| {
-            let pid = peer.child.id();
+            let (pid, is_detached) = (peer.child.id(), peer.is_detached);
             let exit = peer.child.wait()?;
-            Ok(match peer.stage {
-                Stage::Stored => (pid, Ok(())),
-                Stage::Failed(failure) => (pid, Err(failure)),
-                _ => (pid, Err(Failure { message: exit.to_string(), errno: None })),
-            })
+            let stored = match peer.stage {
+                Stage::Stored => Ok(()),
+                Stage::Failed(failure) => Err(failure),
+                _ => Err(Failure { message: exit.to_string(), errno: None }),
+            };
+            Ok(SettledPeer { pid, is_detached, stored })
         };
         let peers = std::mem::take(&mut self.peers).into_iter().map(reap);
         Ok(Settled {

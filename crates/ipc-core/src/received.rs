@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -176,6 +176,19 @@ impl<'d> ReceivedFile<'d> {
         self.is_named
     }
 
+    /// Takes back all but the first `length` bytes, which is no more than are stored.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn take_back(&mut self, length: u64) -> Result<(), Error> {
+        rustix::fs::seek(&self.fd, SeekFrom::Start(length))
+            .map_err(|errno| self.failed("go back in a file in")(errno.into()))?;
+        // Until it is overwritten it is as good as allocated.
+        self.allocated = self.allocated.max(self.length);
+        self.length = length;
+        Ok(())
+    }
+
     /// Bytes stored so far.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -193,6 +206,15 @@ impl<'d> ReceivedFile<'d> {
             self.allocated = self.length;
         }
         Ok(())
+    }
+
+    /// Waits until the bytes are on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn sync(&self) -> Result<(), Error> {
+        rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.fd))
+            .map_err(|errno| self.failed("write to the disk a file in")(errno.into()))
     }
 
     /// Gives the file its final name.
@@ -341,6 +363,23 @@ mod tests {
         drop(receive(&directory, Some(3), b"new"));
         drop(under_hidden_name(receive(&directory, Some(3), b"new")));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_stored_anew() {
+        for announced in [None, Some(3), Some(8)] {
+            let root = tempfile::tempdir().unwrap();
+            let directory = Directory::open(root.path()).unwrap();
+            let mut file =
+                ReceivedFile::create(&directory, &header(announced), name(".hidden")).unwrap();
+            file.write_all(b"newtorn").unwrap();
+            file.take_back(2).unwrap();
+            assert_eq!(file.length(), 2);
+            file.write_all(b"w").unwrap();
+            file.finish().unwrap();
+            file.commit(&name("final"), Existing::Keep).unwrap();
+            assert_eq!(fs::read(root.path().join("final")).unwrap(), b"new", "{announced:?}");
+        }
     }
 
     #[test]

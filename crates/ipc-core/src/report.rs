@@ -44,6 +44,8 @@ pub struct PeerReport {
     pub pid: u32,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether it held the others up, and had to read the rest of the source by itself.
+    pub detached: bool,
 }
 
 /// What became of a peer's copy.
@@ -82,6 +84,11 @@ impl Report {
         })
     }
 
+    /// The peers that were detached.
+    pub fn detached(&self) -> impl Iterator<Item = &PeerReport> {
+        self.peers.iter().filter(|peer| peer.detached)
+    }
+
     /// The peers that failed, and why.
     pub fn failed(&self) -> impl Iterator<Item = (&PeerReport, &Failure)> {
         self.peers.iter().filter_map(|peer| match &peer.outcome {
@@ -96,6 +103,12 @@ impl Failure {
     #[must_use]
     pub fn new(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { message: describe(error), errno: errno(error) }
+    }
+
+    /// Why a peer was taken out of the run under [`OnSlow::Drop`](crate::OnSlow::Drop).
+    #[must_use]
+    pub fn slow() -> Self {
+        Self { message: "it held the other peers up".to_owned(), errno: None }
     }
 }
 

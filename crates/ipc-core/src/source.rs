@@ -148,7 +148,19 @@ impl Source {
     /// A reader that begins at the source's start. A stream can be read through once only.
     #[must_use]
     pub fn reader(&self) -> SourceReader<'_> {
-        SourceReader { source: self, offset: 0, ended: false }
+        self.reader_from(0)
+    }
+
+    /// Whether every process that holds it can read it at its own pace: a file, by its size, and no
+    /// stream.
+    #[must_use]
+    pub fn can_be_shared(&self) -> bool {
+        self.header.size.is_some()
+    }
+
+    /// A reader that begins at byte `offset` of a source that can be shared.
+    pub(crate) fn reader_from(&self, offset: u64) -> SourceReader<'_> {
+        SourceReader { source: self, offset, ended: false }
     }
 }
 

@@ -6,8 +6,7 @@ use crate::{Error, FileHeader, PeerId, Peers, ReceivedFile, ServerLink, Source};
 ///
 /// It is built by the server before the peers are forked, so that they inherit its memory and its mappings.
 /// They do **not** inherit its descriptors, which are closed in them: a peer opens what it needs.
-/// Then the server
-/// calls [`serve`](Transport::serve) once, and each peer [`connect`](Transport::connect) once, in
+/// Then the server calls [`serve`](Transport::serve) once, and each peer [`connect`](Transport::connect) once, in
 /// its own process. All else (who may commit, when, under which name, and what is reported) is
 /// done by [`copy`](crate::copy()) alike for every transport.
 pub trait Transport {
@@ -30,7 +29,8 @@ pub trait Transport {
     /// none is left.
     ///
     /// # Errors
-    /// Only what ends the run for all peers. One peer's failure is [`Peers::fail`].
+    /// Only what ends the run for all peers. One peer's failure is [`Peers::fail`], and one that holds
+    /// the others up may be detached.
     fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Self::Error>;
 
     /// Peer `me`: joins the server.
@@ -52,9 +52,19 @@ pub trait Connection {
     /// What the server says about the source.
     fn header(&self) -> &FileHeader;
 
-    /// Receives all bytes, in order, into `file`. It waits as long as the server lives.
+    /// Receives bytes, in order, into `file`. It waits as long as the server lives.
     ///
     /// # Errors
     /// [`Error::ServerGone`] and whatever else ends this peer.
-    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<(), Self::Error>;
+    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<Received, Self::Error>;
+}
+
+/// What a [`Connection`] has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The whole source.
+    Everything,
+    /// Its first part. The server has detached this peer ([`Peers::detach`]), which now reads the rest
+    /// of the source by itself.
+    Part,
 }

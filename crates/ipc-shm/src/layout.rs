@@ -3,7 +3,8 @@
 //! ```text
 //! offset 0          server page    the file header, the sequence number, whom the server waits for
 //!        4096       block lengths  4 bytes for each block of the ring
-//!        next page  peer pages     one for each peer: its number of reads, whether it sleeps
+//!        then       detached       4 bytes for each peer: not 0 once the server waits for it no more
+//!        next page  peer pages     one for each peer: its number of reads, since when it is idle
 //!        next page  ring           the blocks' bytes, one block right behind the other
 //! ```
 //!
@@ -82,8 +83,9 @@ pub(crate) struct ServerPage {
 pub(crate) struct PeerPage {
     /// How many blocks the peer has stored; from 0, modulo 2^32.
     pub(crate) number_of_reads: CacheLine<AtomicU32>,
-    /// 1 while the peer sleeps on the sequence number, else 0.
-    pub(crate) sleeping: AtomicU32,
+    /// Since when the peer has had nothing to do but sleep on the sequence number, in nanoseconds of the
+    /// monotonic clock; 0 while it has.
+    pub(crate) idle_since: AtomicU64,
 }
 
 /// Keeps a word that is written often from sharing a cache line with others. 128 bytes, as
@@ -97,7 +99,7 @@ const _: () = {
     assert!(offset_of!(ServerPage, awaited) == 512);
     assert!(size_of::<ServerPage>() as u64 <= PAGE);
     assert!(offset_of!(PeerPage, number_of_reads) == 0);
-    assert!(offset_of!(PeerPage, sleeping) == 128);
+    assert!(offset_of!(PeerPage, idle_since) == 128);
     assert!(size_of::<PeerPage>() as u64 <= PAGE);
 };
 
@@ -131,8 +133,12 @@ impl Layout {
         PAGE + u64::from(slot) * 4
     }
 
+    pub(crate) fn detached(&self, peer: u32) -> u64 {
+        self.block_length(self.block_count) + u64::from(peer) * 4
+    }
+
     pub(crate) fn peer_page(&self, peer: u32) -> u64 {
-        pages(self.block_length(self.block_count)) + u64::from(peer) * PAGE
+        pages(self.detached(self.peers)) + u64::from(peer) * PAGE
     }
 
     pub(crate) fn block(&self, slot: u32) -> u64 {
@@ -182,6 +188,7 @@ mod tests {
     fn the_segment_of_the_default_ring_and_five_peers() {
         let layout = layout(5, 32, 81_920, None);
         assert_eq!(layout.block_length(31), 4096 + 124);
+        assert_eq!(layout.detached(4), 4096 + 128 + 16);
         assert_eq!(layout.peer_page(0), 2 * 4096);
         assert_eq!(layout.block(0), 7 * 4096);
         assert_eq!(layout.size(), 7 * 4096 + 32 * 81_920);
@@ -195,7 +202,8 @@ mod tests {
             block_size in 1..=BlockSize::MAX,
         ) {
             let layout = layout(peers, blocks, block_size, None);
-            prop_assert!(layout.block_length(blocks) <= layout.peer_page(0));
+            prop_assert!(layout.block_length(blocks) <= layout.detached(0));
+            prop_assert!(layout.detached(peers) <= layout.peer_page(0));
             prop_assert_eq!(layout.peer_page(0) % PAGE, 0);
             prop_assert_eq!(layout.block(0), layout.peer_page(peers - 1) + PAGE);
             prop_assert_eq!(layout.block(blocks - 1) + u64::from(block_size), layout.block(blocks));

@@ -37,6 +37,7 @@
 //!     directory: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
+//!     sync: false,
 //! };
 //! job.check::<SharedMemory>()?;
 //! let transport = SharedMemory::create(job.source.header(), job.peers, Options::default())?;

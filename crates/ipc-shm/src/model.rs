@@ -18,9 +18,10 @@ struct Model {
     sequence_number: AtomicU32,
     awaited: AtomicU64,
     block_lengths: Vec<AtomicU32>,
-    blocks: Vec<UnsafeCell<u32>>,
+    blocks: Vec<Block>,
     number_of_reads: Vec<AtomicU32>,
-    sleeping: Vec<AtomicU32>,
+    idle_since: Vec<AtomicU64>,
+    detached: Vec<AtomicU32>,
     /// The kernel's lock around looking at a futex and going to sleep on it.
     futex: Mutex<()>,
     wake_up: Condvar,
@@ -28,16 +29,47 @@ struct Model {
     posted: Condvar,
 }
 
+/// A block of one byte, so to speak.
+enum Block {
+    /// loom's cell: checks that nobody has access while it is written.
+    Exclusive(UnsafeCell<u32>),
+    /// A block that may be filled anew while a detached peer reads it, which shall only be noticed.
+    Shared(AtomicU32),
+}
+
+impl Block {
+    fn write(&self, value: u32) {
+        match self {
+            // SAFETY: loom's cell checks that nobody else has access.
+            Self::Exclusive(cell) => cell.with_mut(|block| unsafe { *block = value }),
+            Self::Shared(block) => block.store(value, Ordering::Relaxed),
+        }
+    }
+
+    fn read(&self) -> u32 {
+        match self {
+            // SAFETY: loom's cell checks that nobody writes meanwhile.
+            Self::Exclusive(cell) => cell.with(|block| unsafe { *block }),
+            Self::Shared(block) => block.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl Model {
-    fn new(peers: u32, blocks: u32) -> Arc<Self> {
+    fn new(peers: u32, blocks: u32, detaches: bool) -> Arc<Self> {
         let words = |count: u32| (0..count).map(|_| AtomicU32::new(0)).collect();
+        let block = |_| match detaches {
+            false => Block::Exclusive(UnsafeCell::new(0)),
+            true => Block::Shared(AtomicU32::new(0)),
+        };
         Arc::new(Self {
             sequence_number: AtomicU32::new(0),
             awaited: AtomicU64::new(0),
             block_lengths: words(blocks),
-            blocks: (0..blocks).map(|_| UnsafeCell::new(0)).collect(),
+            blocks: (0..blocks).map(block).collect(),
             number_of_reads: words(peers),
-            sleeping: words(peers),
+            idle_since: (0..peers).map(|_| AtomicU64::new(0)).collect(),
+            detached: words(peers),
             futex: Mutex::new(()),
             wake_up: Condvar::new(),
             semaphore: Mutex::new(0),
@@ -59,8 +91,14 @@ impl Shared for &Model {
     fn number_of_reads(&self, peer: u32) -> &AtomicU32 {
         &self.number_of_reads[peer as usize]
     }
-    fn sleeping(&self, peer: u32) -> &AtomicU32 {
-        &self.sleeping[peer as usize]
+    fn idle_since(&self, peer: u32) -> &AtomicU64 {
+        &self.idle_since[peer as usize]
+    }
+    fn detached(&self, peer: u32) -> &AtomicU32 {
+        &self.detached[peer as usize]
+    }
+    fn now(&self) -> u64 {
+        1
     }
 
     fn sleep_while(&self, seen: u32) {
@@ -87,8 +125,15 @@ impl Shared for &Model {
 }
 
 /// Publishes blocks of one byte that hold 1, 2, ... `last`, `batch` at once where they are side by
-/// side, to those peers whose word in `dead` is 0.
-fn serve(model: &Model, peers: u32, batch: u32, last: u32, dead: &[AtomicU32]) {
+/// side, to those peers whose word in `dead` is 0. Detaches peer 0 once so many bytes are published.
+fn serve(
+    model: &Model,
+    peers: u32,
+    batch: u32,
+    last: u32,
+    dead: &[AtomicU32],
+    detach_at: Option<u32>,
+) {
     let count = u32::try_from(model.blocks.len()).unwrap();
     let mut ring = Producer::new(model, peers, count, 1);
     let room = |ring: &mut Producer<&Model>, blocks| loop {
@@ -101,16 +146,16 @@ fn serve(model: &Model, peers: u32, batch: u32, last: u32, dead: &[AtomicU32]) {
     };
     let (mut value, mut ended) = (0, false);
     while value < last {
+        if detach_at.is_some_and(|at| value >= at) {
+            ring.detach(0);
+        }
         room(&mut ring, batch);
         let blocks = ring.reserve(batch);
         let (first, count) = blocks.slots();
         let filled = count.min(last - value);
         for slot in first..first + filled {
             value += 1;
-            model.blocks[slot as usize].with_mut(|block| {
-                // SAFETY: loom's cell checks that nobody else has access.
-                unsafe { *block = value };
-            });
+            model.blocks[slot as usize].write(value);
         }
         ended = blocks.publish(filled as usize, value == last);
     }
@@ -120,7 +165,8 @@ fn serve(model: &Model, peers: u32, batch: u32, last: u32, dead: &[AtomicU32]) {
     }
 }
 
-/// Reads everything, or dies after `steps` looks that found blocks. Returns the last value seen.
+/// Reads everything, or dies after `steps` looks that found blocks. Returns the last value that is
+/// known to be right.
 fn receive(model: &Model, peer: u32, steps: usize) -> u32 {
     let count = u32::try_from(model.blocks.len()).unwrap();
     let mut ring = Consumer::new(model, peer, count, 1);
@@ -128,19 +174,20 @@ fn receive(model: &Model, peer: u32, steps: usize) -> u32 {
     loop {
         match ring.ready().unwrap() {
             Ready::End => return seen,
+            Ready::Detached => return seen,
             Ready::Nothing => ring.sleep(),
             Ready::Blocks(_) if step == steps => return seen,
             Ready::Blocks(blocks) => {
                 step += 1;
                 let (first, bytes) = blocks.bytes();
-                for slot in first..first + u32::try_from(bytes).unwrap() {
-                    model.blocks[slot as usize].with(|block| {
-                        // SAFETY: loom's cell checks that nobody writes meanwhile.
-                        assert_eq!(unsafe { *block }, seen + 1);
-                    });
-                    seen += 1;
+                let slots = first..first + u32::try_from(bytes).unwrap();
+                let read: Vec<u32> = slots.map(|slot| model.blocks[slot as usize].read()).collect();
+                if blocks.release() {
+                    for value in read {
+                        assert_eq!(value, seen + 1);
+                        seen = value;
+                    }
                 }
-                blocks.release();
             }
         }
     }
@@ -151,11 +198,20 @@ fn receive(model: &Model, peer: u32, steps: usize) -> u32 {
 /// Interruptions of running threads in one execution are bounded: two for two peers, as a third
 /// makes minutes of seconds. The lost wake-up that this model once found took one.
 fn check(blocks: u32, batch: u32, last: u32, steps: &'static [usize]) {
+    explore(blocks, batch, last, steps, None);
+}
+
+/// The same, but peer 0 is detached once `at` bytes are published.
+fn check_detached(blocks: u32, batch: u32, last: u32, steps: &'static [usize], at: u32) {
+    explore(blocks, batch, last, steps, Some(at));
+}
+
+fn explore(blocks: u32, batch: u32, last: u32, steps: &'static [usize], detach_at: Option<u32>) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(if steps.len() == 1 { 3 } else { 2 });
     builder.check(move || {
         let peers = u32::try_from(steps.len()).unwrap();
-        let model = Model::new(peers, blocks);
+        let model = Model::new(peers, blocks, detach_at.is_some());
         let dead: Arc<Vec<AtomicU32>> = Arc::new(steps.iter().map(|_| AtomicU32::new(0)).collect());
         let receivers: Vec<_> = (0..peers)
             .zip(steps)
@@ -163,7 +219,7 @@ fn check(blocks: u32, batch: u32, last: u32, steps: &'static [usize]) {
                 let (model, dead) = (model.clone(), dead.clone());
                 thread::spawn(move || {
                     let seen = receive(&model, peer, steps);
-                    if steps == usize::MAX {
+                    if steps == usize::MAX && (detach_at.is_none() || peer > 0) {
                         assert_eq!(seen, last);
                     } else {
                         dead[peer as usize].store(1, Ordering::Release);
@@ -173,7 +229,7 @@ fn check(blocks: u32, batch: u32, last: u32, steps: &'static [usize]) {
                 })
             })
             .collect();
-        serve(&model, peers, batch, last, &dead);
+        serve(&model, peers, batch, last, &dead, detach_at);
         for receiver in receivers {
             receiver.join().unwrap();
         }
@@ -220,4 +276,24 @@ fn a_peer_that_dies_in_the_middle_holds_nobody_up() {
 #[test]
 fn the_server_ends_when_the_only_peer_has_died() {
     check(1, 1, 3, &[1]);
+}
+
+#[test]
+fn the_only_peer_is_detached_and_trusts_nothing_that_was_filled_anew() {
+    check_detached(1, 1, 3, &[LIVES], 1);
+}
+
+#[test]
+fn a_peer_is_detached_while_it_reads_several_blocks() {
+    check_detached(2, 1, 4, &[LIVES], 2);
+}
+
+#[test]
+fn a_peer_that_is_detached_at_once_holds_nobody_up() {
+    check_detached(1, 1, 2, &[LIVES, LIVES], 0);
+}
+
+#[test]
+fn a_peer_that_is_detached_in_the_middle_holds_nobody_up() {
+    check_detached(2, 1, 3, &[LIVES, LIVES], 1);
 }

@@ -1,6 +1,6 @@
 //! A peer's side: take all blocks that are ready, store them with one write, give them back.
 
-use ipc_core::{Connection, FileHeader, PeerId, ReceivedFile, ServerLink};
+use ipc_core::{Connection, FileHeader, PeerId, Received, ReceivedFile, ServerLink};
 
 use crate::ring::{Consumer, Ready};
 use crate::{Error, Memory};
@@ -36,17 +36,21 @@ impl Connection for Attached<'_> {
         &self.header
     }
 
-    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<(), Error> {
+    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<Received, Error> {
         let segment = &self.memory.segment;
         let layout = segment.layout();
         let mut ring = Consumer::new(self.memory, self.me.0, layout.block_count, layout.block_size);
         loop {
             match ring.ready().map_err(|_| Error::Corrupt)? {
                 Ready::Blocks(blocks) => {
+                    let before = file.length();
                     file.write_all(segment.ready_bytes(&blocks))?;
-                    blocks.release();
+                    if !blocks.release() {
+                        file.take_back(before)?;
+                    }
                 }
-                Ready::End => return Ok(()),
+                Ready::End => return Ok(Received::Everything),
+                Ready::Detached => return Ok(Received::Part),
                 Ready::Nothing => {
                     ring.sleep();
                     if !self.server.server_lives()? {

@@ -11,6 +11,10 @@
 //! Sleeping takes two looks, so that no wake-up is lost: the sleeper says that it sleeps, then looks
 //! once more; the waker makes its news known, then looks for sleepers. Whichever is second sees the
 //! other (`fence(SeqCst)` between both steps on both sides).
+//!
+//! A peer that holds the others up can be *detached*: the server says so and fills its blocks anew
+//! at once. What the peer stores just then is worth nothing, so it asks after each time it has stored
+//! something, as the reader of a sequence lock does.
 
 use std::num::NonZeroU64;
 
@@ -28,14 +32,19 @@ pub(crate) trait Shared {
     fn block_length(&self, slot: u32) -> &AtomicU32;
     /// How many blocks a peer has stored. Written by this peer.
     fn number_of_reads(&self, peer: u32) -> &AtomicU32;
-    /// Whether a peer sleeps. Written by this peer.
-    fn sleeping(&self, peer: u32) -> &AtomicU32;
+    /// Since when a peer has had nothing to do ([`Shared::now`]); 0 while it has. Written by this peer.
+    fn idle_since(&self, peer: u32) -> &AtomicU64;
+    /// Whether the server no longer waits for a peer; 0 is no. Written by the server.
+    fn detached(&self, peer: u32) -> &AtomicU32;
+
+    /// The time, in nanoseconds by a clock that all share; never 0.
+    fn now(&self) -> u64;
 
     /// Peer: sleeps while the sequence number is `seen`, for a slice of time at most.
     fn sleep_while(&self, seen: u32);
     /// Server: wakes all who sleep so.
     fn wake_sleepers(&self);
-    /// Server: sleeps until somebody posts, for a slice of time at most.
+    /// Server: sleeps until somebody posts, for a while at most.
     fn sleep_until_post(&self);
     /// Peer: wakes the server.
     fn post(&self);
@@ -51,6 +60,20 @@ pub(crate) struct Producer<S> {
     published: u64,
     /// Blocks that each peer has stored, as last seen; `None` for those who are left out.
     reads: Vec<Option<u64>>,
+    /// Peers that have been detached since blocks were published last, and may sleep.
+    just_detached: Vec<u32>,
+    /// How long the last sleep was one peer's fault.
+    delay: Option<Delay>,
+}
+
+/// A time in which at least half of the peers had nothing to do because of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delay {
+    /// Whose fault it was.
+    pub(crate) peer: u32,
+    /// Its begin and end, by [`Shared::now`].
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 /// A peer said that it has stored blocks that were not published yet.
@@ -63,7 +86,15 @@ impl<S: Shared> Producer<S> {
     /// The producer of a ring that nothing has been published in.
     pub(crate) fn new(shared: S, peers: u32, block_count: u32, block_size: u32) -> Self {
         let reads = (0..peers).map(|_| Some(0)).collect();
-        Self { shared, block_count, block_size, published: 0, reads }
+        Self {
+            shared,
+            block_count,
+            block_size,
+            published: 0,
+            reads,
+            just_detached: Vec::new(),
+            delay: None,
+        }
     }
 
     /// No longer waits for `peer`.
@@ -73,12 +104,28 @@ impl<S: Shared> Producer<S> {
         }
     }
 
+    /// No longer waits for `peer`, which lives on: it learns that its blocks are not its own any more.
+    pub(crate) fn detach(&mut self, peer: u32) {
+        self.shared.detached(peer).store(1, Ordering::Relaxed);
+        // Pairs with the fence in `ReadyBlocks::release`: whoever stored a byte of a block that is
+        // filled anew after this sees the store before it.
+        fence(Ordering::SeqCst);
+        self.leave_out(peer);
+        self.just_detached.push(peer);
+    }
+
+    /// What the last wait for room was delayed by, told once.
+    #[cfg_attr(loom, allow(dead_code, reason = "the models judge nobody"))]
+    pub(crate) fn take_delay(&mut self) -> Option<Delay> {
+        self.delay.take()
+    }
+
     /// The peers that are not left out.
     pub(crate) fn live(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.reads).filter_map(|(peer, reads)| reads.and(Some(peer)))
     }
 
-    /// Whether `blocks` blocks are free; if not, sleeps until they might be, a slice at most.
+    /// Whether `blocks` blocks are free; if not, sleeps until they might be, for a while at most.
     ///
     /// It sleeps for the slowest peer only, which alone wakes it, and only once it has read enough.
     pub(crate) fn wait_for_room(&mut self, blocks: u32) -> Result<bool, ImpossibleReads> {
@@ -95,7 +142,9 @@ impl<S: Shared> Producer<S> {
             // If this peer has read enough meanwhile, it wakes nobody; another may be the slowest.
             let sleeps = self.look_at(peer)?.is_some_and(|reads| reads < needed);
             if sleeps {
+                let before = self.shared.now();
                 self.shared.sleep_until_post();
+                self.delay = self.delay_since(before, peer);
             }
             self.shared.awaited().store(0, Ordering::Relaxed);
             if sleeps {
@@ -133,6 +182,22 @@ impl<S: Shared> Producer<S> {
         }
         *known = reads;
         Ok(Some(reads))
+    }
+
+    /// How long at least half of the peers have had nothing to do while the server slept for `peer`,
+    /// from `begin` on.
+    fn delay_since(&self, begin: u64, peer: u32) -> Option<Delay> {
+        let to = self.shared.now();
+        let all = truncated(self.published);
+        let has_all =
+            |&peer: &u32| self.shared.number_of_reads(peer).load(Ordering::Relaxed) == all;
+        let since = |peer| self.shared.idle_since(peer).load(Ordering::Relaxed);
+        let mut idle: Vec<u64> =
+            self.live().filter(has_all).map(since).filter(|&since| since != 0).collect();
+        let half = self.live().count().div_ceil(2);
+        let last = half.checked_sub(1).filter(|&last| last < idle.len())?;
+        let (_, &mut since, _) = idle.select_nth_unstable(last);
+        Some(Delay { peer, from: since.max(begin), to })
     }
 
     fn slowest_known(&self) -> Option<(u32, u64)> {
@@ -187,8 +252,9 @@ impl<S: Shared> FreeBlocks<'_, S> {
         producer.shared.sequence_number().store(truncated(producer.published), Ordering::Release);
         // Pairs with the fence in `Consumer::sleep`.
         fence(Ordering::SeqCst);
-        let sleeps = |peer| producer.shared.sleeping(peer).load(Ordering::Relaxed) != 0;
-        if producer.live().any(sleeps) {
+        let is_idle = |peer| producer.shared.idle_since(peer).load(Ordering::Relaxed) != 0;
+        let detached = std::mem::take(&mut producer.just_detached);
+        if producer.live().chain(detached).any(is_idle) {
             producer.shared.wake_sleepers();
         }
         ended
@@ -204,6 +270,8 @@ pub(crate) struct Consumer<S> {
     block_size: u32,
     /// Blocks stored so far.
     reads: u64,
+    /// Whether it says that it has nothing to do.
+    is_idle: bool,
 }
 
 /// What a peer finds when it looks.
@@ -213,6 +281,8 @@ pub(crate) enum Ready<'c, S> {
     Nothing,
     /// The end of the file.
     End,
+    /// The server waits for this peer no more: nothing in the ring is for it.
+    Detached,
     /// Blocks to be stored and released.
     Blocks(ReadyBlocks<'c, S>),
 }
@@ -224,7 +294,7 @@ pub(crate) struct ImpossibleNumbers;
 impl<S: Shared> Consumer<S> {
     /// The consumer of a peer that has read nothing yet.
     pub(crate) fn new(shared: S, peer: u32, block_count: u32, block_size: u32) -> Self {
-        Self { shared, peer, block_count, block_size, reads: 0 }
+        Self { shared, peer, block_count, block_size, reads: 0, is_idle: false }
     }
 
     /// Looks for published blocks: as many as lie side by side, all full but perhaps the last.
@@ -232,6 +302,10 @@ impl<S: Shared> Consumer<S> {
         // Pairs with the store in `FreeBlocks::publish`.
         let published = self.shared.sequence_number().load(Ordering::Acquire);
         let behind = published.wrapping_sub(truncated(self.reads));
+        // Before the distance is judged: a detached peer may be any number of blocks behind.
+        if self.is_detached() {
+            return Ok(Ready::Detached);
+        }
         if behind > self.block_count {
             return Err(ImpossibleNumbers);
         }
@@ -251,20 +325,28 @@ impl<S: Shared> Consumer<S> {
                 break;
             }
         }
-        Ok(match count {
-            0 => Ready::Nothing,
-            _ => Ready::Blocks(ReadyBlocks { consumer: self, first, count, bytes }),
-        })
+        if count == 0 {
+            return Ok(Ready::Nothing);
+        }
+        if std::mem::take(&mut self.is_idle) {
+            self.shared.idle_since(self.peer).store(0, Ordering::Relaxed);
+        }
+        Ok(Ready::Blocks(ReadyBlocks { consumer: self, first, count, bytes }))
     }
 
     /// Sleeps until the server publishes something, a slice at most.
-    pub(crate) fn sleep(&self) {
-        let sleeping = self.shared.sleeping(self.peer);
-        sleeping.store(1, Ordering::Relaxed);
+    pub(crate) fn sleep(&mut self) {
+        // It has been idle since the first of several sleeps without a block between them.
+        if !std::mem::replace(&mut self.is_idle, true) {
+            self.shared.idle_since(self.peer).store(self.shared.now(), Ordering::Relaxed);
+        }
         // Pairs with the fence in `FreeBlocks::publish`.
         fence(Ordering::SeqCst);
         self.shared.sleep_while(truncated(self.reads));
-        sleeping.store(0, Ordering::Relaxed);
+    }
+
+    fn is_detached(&self) -> bool {
+        self.shared.detached(self.peer).load(Ordering::Relaxed) != 0
     }
 }
 
@@ -284,7 +366,11 @@ impl<S: Shared> ReadyBlocks<'_, S> {
     }
 
     /// Gives the blocks back; the peer that the server waits for wakes it.
-    pub(crate) fn release(self) {
+    ///
+    /// Says whether they were this peer's all the time. If not, it has been detached, and whatever it
+    /// has taken from them may be of other blocks.
+    #[must_use]
+    pub(crate) fn release(self) -> bool {
         let Self { consumer, count, .. } = self;
         let before = truncated(consumer.reads);
         consumer.reads += u64::from(count);
@@ -292,12 +378,13 @@ impl<S: Shared> ReadyBlocks<'_, S> {
         let shared = &consumer.shared;
         // Pairs with the load in `Producer::look_at`.
         shared.number_of_reads(consumer.peer).store(now, Ordering::Release);
-        // Pairs with the fence in `Producer::wait_for_room`.
+        // Pairs with the fences in `Producer::wait_for_room` and `Producer::detach`.
         fence(Ordering::SeqCst);
         let awaited = Awaited::decode(shared.awaited().load(Ordering::Relaxed));
         if awaited.is_some_and(|awaited| awaited.is_reached(consumer.peer, before, now)) {
             shared.post();
         }
+        !consumer.is_detached()
     }
 }
 

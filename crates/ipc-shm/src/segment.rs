@@ -111,6 +111,13 @@ impl Segment {
         unsafe { self.at(self.layout.block_length(slot)).as_ref() }
     }
 
+    /// Whether the server no longer waits for this peer.
+    pub(crate) fn detached(&self, peer: u32) -> &AtomicU32 {
+        assert!(peer < self.layout.peers);
+        // SAFETY: The layout has an aligned word for each peer, used as an atomic only.
+        unsafe { self.at(self.layout.detached(peer)).as_ref() }
+    }
+
     /// The bytes of reserved blocks.
     #[allow(clippy::mut_from_ref, reason = "the borrow that counts is that of the blocks")]
     pub(crate) fn free_bytes<'b, S: Shared>(
@@ -121,7 +128,7 @@ impl Segment {
         let length = offset(u64::from(count) * u64::from(self.layout.block_size));
         // SAFETY: The blocks lie side by side within the mapping, which lives as long as the
         // process. Until they are published, for which the borrow must end, this one server alone
-        // touches them: no peer but those that were left out, which get no file of it.
+        // touches them: no peer but those that were left out, which keep nothing of it.
         unsafe { std::slice::from_raw_parts_mut(self.block(first).as_ptr(), length) }
     }
 
@@ -131,7 +138,8 @@ impl Segment {
         // SAFETY: The blocks lie side by side within the mapping, which lives as long as the
         // process, and each is at most full, as the consumer has checked. The server fills
         // them anew only once this peer has released them, for which the borrow must end, or has been
-        // left out: then it is being killed, and what it stores gets no name.
+        // left out: then it is being killed, or learns by the release that it must take back what it
+        // stored. It is only the kernel that reads them, on this peer's behalf, and to it any bytes do.
         unsafe { std::slice::from_raw_parts(self.block(first).as_ptr(), length) }
     }
 

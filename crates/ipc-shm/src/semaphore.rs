@@ -6,12 +6,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
-use ipc_core::io::{SLICE, write_all};
+use ipc_core::io::{now, timespec, write_all};
 use ipc_core::process::{Child, Lifeline, fork};
 use ipc_core::{Directory, FileName};
 use rustix::fs::{Mode, OFlags};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::Timespec;
 
 use crate::Error;
 use crate::segment::SHARED_MEMORY;
@@ -54,14 +55,10 @@ impl Semaphore {
         opened
     }
 
-    /// Sleeps until somebody posts, a [`SLICE`] at most. Why it woke is not told.
-    pub(crate) fn wait(&self) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let nanoseconds = now.tv_nsec + i64::from(SLICE.subsec_nanos());
-        let deadline = libc::timespec {
-            tv_sec: now.tv_sec + nanoseconds / 1_000_000_000,
-            tv_nsec: nanoseconds % 1_000_000_000,
-        };
+    /// Sleeps until somebody posts, for `most` at most. Why it woke is not told.
+    pub(crate) fn wait(&self, most: Duration) {
+        let Timespec { tv_sec, tv_nsec } = timespec(now().saturating_add(most));
+        let deadline = libc::timespec { tv_sec, tv_nsec };
         // SAFETY: The semaphore was opened and never closed; the deadline outlives the call.
         unsafe { sem_clockwait(self.0.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline) };
     }

@@ -1,9 +1,11 @@
 //! The server's side: read ahead into the ring, wait for the slowest peer, end.
 
-use ipc_core::{Failure, PeerId, Peers, Source, SourceReader};
+use std::time::Duration;
 
-use crate::ring::{ImpossibleReads, Producer, Shared};
-use crate::segment::Segment;
+use ipc_core::io::now;
+use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Source, SourceReader};
+
+use crate::ring::{Delay, ImpossibleReads, Producer, Shared};
 use crate::sync::Ordering;
 use crate::{Error, Memory};
 
@@ -13,66 +15,111 @@ use crate::{Error, Memory};
 const BATCHES_PER_RING: u32 = 4;
 
 /// Moves the whole source through the ring.
-pub(crate) fn serve(memory: &Memory, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+pub(crate) fn serve(
+    memory: &Memory,
+    on_slow: OnSlow,
+    source: &Source,
+    peers: &mut Peers<'_>,
+) -> Result<(), Error> {
     let layout = memory.segment.layout();
     let is_new = memory.sequence_number().load(Ordering::Relaxed) == 0;
     if !is_new || peers.ids().count() != layout.peers as usize {
         return Err(Error::NotForThis);
     }
-    let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
-    let batch = (layout.block_count / BATCHES_PER_RING).max(1);
-    let mut reader = source.reader();
-    while !reader.at_end() {
-        if !wait_for_room(&mut ring, batch, peers)? {
-            return Ok(());
-        }
-        if fill_blocks(&memory.segment, &mut ring, batch, &mut reader, peers)? {
-            peers.source_ended(reader.offset());
-            return Ok(());
-        }
-    }
-    // The last block left no room for the one that ends the file.
-    if wait_for_room(&mut ring, 1, peers)? {
-        ring.reserve(1).publish(0, true);
-    }
-    peers.source_ended(reader.offset());
-    Ok(())
+    let ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
+    // To read a stream twice is no way to help anybody.
+    let can_detach = source.can_be_shared();
+    let on_slow = if on_slow == OnSlow::Detach && !can_detach { OnSlow::Wait } else { on_slow };
+    Server { memory, ring, source, peers, on_slow, patience: Patience::new(now()) }.run()
 }
 
-/// Reads into free blocks and publishes them; says whether the file's end went with them.
-fn fill_blocks(
-    segment: &Segment,
-    ring: &mut Producer<&Memory>,
-    batch: u32,
-    reader: &mut SourceReader<'_>,
-    peers: &mut Peers<'_>,
-) -> Result<bool, Error> {
-    let mut blocks = ring.reserve(batch);
-    let mut updated = Ok(());
-    let bytes = reader.fill(segment.free_bytes(&mut blocks), || {
-        updated = peers.update();
-        updated.is_ok() && peers.any_receiving()
-    })?;
-    updated?;
-    Ok(blocks.publish(bytes, reader.at_end()))
+/// One run, from the first block to the last.
+struct Server<'a, 's> {
+    memory: &'a Memory,
+    ring: Producer<&'a Memory>,
+    source: &'a Source,
+    peers: &'a mut Peers<'s>,
+    on_slow: OnSlow,
+    patience: Patience,
 }
 
-/// Waits until `blocks` blocks are free; says no once no peer receives any more.
-fn wait_for_room(
-    ring: &mut Producer<&Memory>,
-    blocks: u32,
-    peers: &mut Peers<'_>,
-) -> Result<bool, Error> {
-    loop {
-        match ring.wait_for_room(blocks) {
-            Ok(true) => return Ok(peers.any_receiving()),
-            Ok(false) => peers.update()?,
-            Err(ImpossibleReads { peer }) => {
-                let message = "it claims to have read what was never written".to_owned();
-                peers.fail(PeerId(peer), Failure { message, errno: None });
+impl Server<'_, '_> {
+    fn run(mut self) -> Result<(), Error> {
+        let batch = (self.memory.segment.layout().block_count / BATCHES_PER_RING).max(1);
+        let mut reader = self.source.reader();
+        let mut ended = false;
+        while !ended {
+            // The last block may have left no room for the one that ends the file.
+            let needed = if reader.at_end() { 1 } else { batch };
+            if !self.wait_for_room(needed)? {
+                break;
+            }
+            ended = self.fill_blocks(batch, &mut reader)?;
+        }
+        if reader.at_end() {
+            self.peers.source_ended(reader.offset());
+        } else if let Some(size) = self.source.header().size {
+            // All who are left read by themselves.
+            self.peers.source_ended(size);
+        }
+        Ok(())
+    }
+
+    /// Waits until `blocks` blocks are free; says no once the ring serves nobody any more.
+    fn wait_for_room(&mut self, blocks: u32) -> Result<bool, Error> {
+        loop {
+            let has_room = match self.ring.wait_for_room(blocks) {
+                Ok(has_room) => has_room,
+                Err(ImpossibleReads { peer }) => {
+                    let message = "it claims to have read what was never written".to_owned();
+                    self.peers.fail(PeerId(peer), Failure { message, errno: None });
+                    false
+                }
+            };
+            if let Some(delay) = self.ring.take_delay() {
+                self.judge(delay);
+            }
+            if !has_room {
+                self.peers.update()?;
+            }
+            let is_gone = |&peer: &u32| !self.peers.is_receiving(PeerId(peer));
+            let gone: Vec<_> = self.ring.live().filter(is_gone).collect();
+            gone.into_iter().for_each(|peer| self.ring.leave_out(peer));
+            if self.ring.live().next().is_none() {
+                return Ok(false);
+            }
+            if has_room {
+                return Ok(true);
             }
         }
-        let gone: Vec<_> = ring.live().filter(|&peer| !peers.is_receiving(PeerId(peer))).collect();
-        gone.into_iter().for_each(|peer| ring.leave_out(peer));
+    }
+
+    /// Ends the wait for a peer that has held the others up for too long.
+    fn judge(&mut self, delay: Delay) {
+        let Delay { peer, from, to } = delay;
+        let (from, to) = (Duration::from_nanos(from), Duration::from_nanos(to));
+        if !self.patience.ends(from, to) {
+            return;
+        }
+        match self.on_slow {
+            OnSlow::Wait => {}
+            OnSlow::Detach => {
+                self.ring.detach(peer);
+                self.peers.detach(PeerId(peer));
+            }
+            OnSlow::Drop => self.peers.fail(PeerId(peer), Failure::slow()),
+        }
+    }
+
+    /// Reads into free blocks and publishes them; says whether the file's end went with them.
+    fn fill_blocks(&mut self, most: u32, reader: &mut SourceReader<'_>) -> Result<bool, Error> {
+        let mut blocks = self.ring.reserve(most);
+        let mut updated = Ok(());
+        let bytes = reader.fill(self.memory.segment.free_bytes(&mut blocks), || {
+            updated = self.peers.update();
+            updated.is_ok() && self.peers.any_receiving()
+        })?;
+        updated?;
+        Ok(blocks.publish(bytes, reader.at_end()))
     }
 }

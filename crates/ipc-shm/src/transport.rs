@@ -1,6 +1,8 @@
 //! The transport: a segment, its semaphore, and the ring's way of sleeping on both.
 
-use ipc_core::{FileHeader, PeerCount, PeerId, Peers, ServerLink, Source, Transport};
+use ipc_core::{
+    FileHeader, OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport,
+};
 
 use crate::futex;
 use crate::layout::Layout;
@@ -19,12 +21,16 @@ pub struct Options {
     pub block_size: BlockSize,
     /// Blocks in the ring, at most: a small file gets fewer. Default: 32. One is lockstep.
     pub blocks: BlockCount,
+    /// What becomes of a peer that keeps the ring full while the others wait. Default: it is detached,
+    /// if the source can be shared.
+    pub on_slow: OnSlow,
 }
 
 /// Shared memory as a way from one process to many, for one copy.
 #[derive(Debug)]
 pub struct SharedMemory {
     memory: Memory,
+    on_slow: OnSlow,
 }
 
 /// What server and peers share.
@@ -47,7 +53,7 @@ impl SharedMemory {
         let layout = Layout::new(peers, options.blocks, options.block_size, header.size);
         let segment = Segment::create(layout, header)?;
         let semaphore = Semaphore::create()?;
-        Ok(Self { memory: Memory { segment, semaphore } })
+        Ok(Self { memory: Memory { segment, semaphore }, on_slow: options.on_slow })
     }
 }
 
@@ -58,7 +64,7 @@ impl Transport for SharedMemory {
     const DESCRIPTORS_PER_PEER: u64 = 0;
 
     fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
-        serve(&self.memory, source, peers)
+        serve(&self.memory, self.on_slow, source, peers)
     }
 
     fn connect<'t>(&'t self, me: PeerId, server: &'t ServerLink) -> Result<Attached<'t>, Error> {
@@ -83,8 +89,16 @@ impl Shared for &Memory {
         &self.segment.peer_page(peer).number_of_reads.0
     }
 
-    fn sleeping(&self, peer: u32) -> &AtomicU32 {
-        &self.segment.peer_page(peer).sleeping
+    fn idle_since(&self, peer: u32) -> &AtomicU64 {
+        &self.segment.peer_page(peer).idle_since
+    }
+
+    fn detached(&self, peer: u32) -> &AtomicU32 {
+        self.segment.detached(peer)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(ipc_core::io::now().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
     fn sleep_while(&self, seen: u32) {
@@ -96,7 +110,8 @@ impl Shared for &Memory {
     }
 
     fn sleep_until_post(&self) {
-        self.semaphore.wait();
+        // Long enough to find that everybody waits for one, and short enough to do something about it.
+        self.semaphore.wait(Patience::LEAST);
     }
 
     fn post(&self) {

@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use ipc_core::io::wait_ready;
+use ipc_core::io::{now, wait_ready};
 use ipc_core::{PeerId, Source, SourceReader};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -20,10 +20,12 @@ pub(crate) struct Buffered<'s> {
     source: &'s Source,
     reader: SourceReader<'s>,
     window: Window,
-    /// Where each reader stands, by the peers' numbers.
-    positions: Vec<Position>,
+    /// Where each reader stands, by the peers' numbers; `None` for those that have left.
+    positions: Vec<Option<Position>>,
     /// Whether reading can mean waiting for somebody who writes.
     is_stream: bool,
+    /// When readers got everything that was read so far, in this order, by [`now`].
+    satisfied: Vec<Duration>,
 }
 
 impl<'s> Buffered<'s> {
@@ -38,8 +40,9 @@ impl<'s> Buffered<'s> {
                 options.chunks,
                 readers,
             ),
-            positions: vec![Position::default(); readers],
+            positions: vec![Some(Position::default()); readers],
             is_stream: source.header().size.is_none(),
+            satisfied: Vec::new(),
         })
     }
 
@@ -75,22 +78,40 @@ impl<'s> Buffered<'s> {
         let bytes = self.reader.fill(self.window.room(), || false)?;
         let ended = self.reader.at_end();
         self.window.commit(bytes, ended);
+        self.satisfied.clear();
         Ok(ended.then(|| self.reader.offset()))
+    }
+
+    /// Who holds the others up, by keeping the window full, and since when at least half of the
+    /// readers wait for it.
+    pub(crate) fn held_up(&self) -> Option<(PeerId, Duration)> {
+        let last = self.window.readers().div_ceil(2).checked_sub(1)?;
+        let since = self.satisfied.get(last).filter(|_| self.window.is_full())?;
+        let readers = (0..).map(PeerId).zip(&self.positions);
+        let (slowest, _) = readers.filter(|(_, at)| at.is_some()).min_by_key(|(_, at)| **at)?;
+        Some((slowest, *since))
     }
 
     /// Sends the reader on as much as `socket` takes.
     pub(crate) fn send(&mut self, reader: PeerId, socket: &OwnedFd) -> rustix::io::Result<Sent> {
-        let Some(position) = self.positions.get_mut(reader.index()) else {
+        let Some(Some(position)) = self.positions.get_mut(reader.index()) else {
             return Ok(Sent::Everything);
         };
+        let mut had_all = true;
         loop {
             let bytes = self.window.at(*position);
             if bytes.is_empty() {
+                if !had_all {
+                    self.satisfied.push(now());
+                }
                 let finished = self.window.is_finished(*position);
                 return Ok(if finished { Sent::Everything } else { Sent::AllSoFar });
             }
             match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => self.window.advance(position, sent),
+                Ok(sent) => {
+                    self.window.advance(position, sent);
+                    had_all = false;
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
                 Err(errno) => return Err(errno),
@@ -100,8 +121,8 @@ impl<'s> Buffered<'s> {
 
     /// Waits no longer for a reader.
     pub(crate) fn leave(&mut self, reader: PeerId) {
-        if let Some(position) = self.positions.get(reader.index()) {
-            self.window.leave(*position);
+        if let Some(position) = self.positions.get_mut(reader.index()).and_then(Option::take) {
+            self.window.leave(position);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! knows of the bytes. Which way it is, the kernel decides: whatever `sendfile` takes goes directly.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use ipc_core::{PeerId, Source};
 use rustix::io::Errno;
@@ -82,6 +83,14 @@ impl<'s> Feed<'s> {
         match self {
             Self::Direct(direct) => direct.send(peer, socket),
             Self::Buffered(buffered) => Ok(buffered.send(peer, socket)?),
+        }
+    }
+
+    /// Who holds the others up, and since when at least half of them wait for it.
+    pub(crate) fn held_up(&self) -> Option<(PeerId, Duration)> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Buffered(buffered) => buffered.held_up(),
         }
     }
 

@@ -56,6 +56,7 @@
 //!     directory: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
+//!     sync: false,
 //! };
 //! job.check::<SocketTransport>()?;
 //! let report = copy(&job, &transport)?;
@@ -77,7 +78,7 @@ mod protocol;
 mod server;
 mod window;
 
-use ipc_core::{PeerId, Peers, ServerLink, Source, Transport};
+use ipc_core::{OnSlow, PeerId, Peers, ServerLink, Source, Transport};
 
 pub use error::Error;
 pub use peer::SocketConnection;
@@ -85,7 +86,7 @@ pub use peer::SocketConnection;
 use endpoint::Endpoint;
 use server::Server;
 
-/// What can be tuned; it is about speed and memory only.
+/// What a caller may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of a source that does not go by `sendfile` that are read at once; less than 4096 is
@@ -99,13 +100,22 @@ pub struct Options {
     /// Whether regular files go from the page cache to the connections by `sendfile`, where the
     /// kernel can, instead of through chunks in memory.
     pub zero_copy: bool,
+    /// What becomes of a peer that keeps the chunks in memory full while the others wait: it fails if
+    /// it is to be dropped, else it is waited for. Files that go by `sendfile` wait for nobody.
+    pub on_slow: OnSlow,
 }
 
 /// 4 chunks of 512 KiB and 1 MiB for each connection: less makes more system calls and wake-ups,
 /// more falls out of the cache.
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk_bytes: 512 * 1024, chunks: 4, send_buffer_bytes: 1024 * 1024, zero_copy: true }
+        Self {
+            chunk_bytes: 512 * 1024,
+            chunks: 4,
+            send_buffer_bytes: 1024 * 1024,
+            zero_copy: true,
+            on_slow: OnSlow::default(),
+        }
     }
 }
 

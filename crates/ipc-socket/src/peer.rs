@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
 use ipc_core::io::retry;
-use ipc_core::{Connection, FileHeader, ReceivedFile};
+use ipc_core::{Connection, FileHeader, Received, ReceivedFile};
 use rustix::event::PollFlags;
 use rustix::net::RecvFlags;
 use rustix::pipe::{
@@ -50,7 +50,7 @@ impl Connection for SocketConnection {
         &self.header
     }
 
-    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<(), Error> {
+    fn receive(self, file: &mut ReceivedFile<'_>) -> Result<Received, Error> {
         let mut frames = Frames::new(self.header.size);
         let mut memory = Memory { buffer: vec![0; STORE + PREFIX], filled: 0 };
         let mut pipe = Pipe::new();
@@ -82,7 +82,8 @@ impl Connection for SocketConnection {
                 }
             }
         }
-        memory.store(file)
+        memory.store(file)?;
+        Ok(Received::Everything)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use ipc_core::io::{SLICE, timespec};
-use ipc_core::{Failure, PeerId, Peers, Source};
+use ipc_core::io::{SLICE, now, timespec};
+use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Source};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -26,6 +26,8 @@ pub(crate) struct Server<'a, 's> {
     send_buffer: usize,
     /// Connected peers whose turn was over before their buffers were full.
     unfinished: Vec<PeerId>,
+    on_slow: OnSlow,
+    patience: Patience,
     /// When the last chores were done.
     last_chores: Instant,
     /// Since when connections cannot be accepted for want of a descriptor or memory.
@@ -72,6 +74,8 @@ impl<'a, 's> Server<'a, 's> {
             epoll,
             send_buffer: options.send_buffer_bytes.min(share),
             unfinished: Vec::new(),
+            on_slow: options.on_slow,
+            patience: Patience::new(now()),
             last_chores: Instant::now(),
             shortage: None,
         })
@@ -134,7 +138,19 @@ impl<'a, 's> Server<'a, 's> {
             self.watch_listener(EventFlags::IN)?;
         }
         self.update()?;
+        self.judge();
         self.peers.ids().try_for_each(|id| self.handle_connection(id, EventFlags::OUT))
+    }
+
+    /// Fails a peer that has held the others up for too long, if that is wanted.
+    fn judge(&mut self) {
+        if self.on_slow == OnSlow::Drop
+            && let Some((id, since)) = self.feed.held_up()
+            && self.patience.ends(since, now())
+        {
+            self.peers.fail(id, Failure::slow());
+            self.end(id);
+        }
     }
 
     /// Lets the peers speak, and takes leave of those that no longer receive.
@@ -203,6 +219,8 @@ impl<'a, 's> Server<'a, 's> {
             return Ok(());
         }
         *is_writable = true;
+        // Before what it is sent now gives the others something to do again.
+        self.judge();
         self.send(id)
     }
 

@@ -44,7 +44,7 @@ struct Chunk {
 }
 
 /// How far a reader has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Position {
     /// Number of a chunk: one in the window, or the one that comes next.
     chunk: u64,
@@ -88,6 +88,16 @@ impl Window {
     pub(crate) fn has_room(&self) -> bool {
         let is_open = self.chunks.back().is_some_and(|chunk| !chunk.is_closed);
         !self.ended && (is_open || self.chunks.len() < self.limit)
+    }
+
+    /// Whether more of the stream could be read if all readers were further.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.ended && !self.has_room()
+    }
+
+    /// Readers that have not left.
+    pub(crate) fn readers(&self) -> usize {
+        self.readers
     }
 
     /// Where the next frame's data belongs; empty if there is no room before a reader moves on.

@@ -12,14 +12,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc_core::{
-    Existing, FileName, Job, PeerCount, PeerId, Peers, Report, ServerLink, Source, Transport, copy,
+    Existing, FileName, Job, OnSlow, PeerCount, PeerId, Peers, Report, ServerLink, Source,
+    Transport, copy,
 };
 use ipc_socket::{Error, Options, SocketConnection, SocketTransport};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 /// Small, so that small files are many windows.
-const SMALL: Options =
-    Options { chunk_bytes: 8192, chunks: 3, send_buffer_bytes: 16384, zero_copy: false };
+const SMALL: Options = Options {
+    chunk_bytes: 8192,
+    chunks: 3,
+    send_buffer_bytes: 16384,
+    zero_copy: false,
+    on_slow: OnSlow::Wait,
+};
 
 /// Whether files go directly from the page cache; every run is done both ways.
 static ZERO_COPY: AtomicBool = AtomicBool::new(false);
@@ -295,6 +301,7 @@ where
         directory: root.path().to_str().unwrap().parse().unwrap(),
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
+        sync: false,
     };
     job.check::<Hooked<C>>().unwrap();
     let report = copy(&job, &Hooked { transport, connect }).unwrap();
