@@ -34,8 +34,9 @@ pub(crate) trait Shared {
     fn number_of_reads(&self, peer: u32) -> &AtomicU32;
     /// Since when a peer has had nothing to do ([`Shared::now`]); 0 while it has. Written by this peer.
     fn idle_since(&self, peer: u32) -> &AtomicU64;
-    /// Whether the server no longer waits for a peer; 0 is no. Written by the server.
-    fn detached(&self, peer: u32) -> &AtomicU32;
+    /// Whether the server no longer waits for a peer; 0 is no. Written by the server. `None` where it
+    /// waits for everybody.
+    fn detached(&self, peer: u32) -> Option<&AtomicU32>;
 
     /// The time, in nanoseconds by a clock that all share; never 0.
     fn now(&self) -> u64;
@@ -62,6 +63,8 @@ pub(crate) struct Producer<S> {
     reads: Vec<Option<u64>>,
     /// Peers that have been detached since blocks were published last, and may sleep.
     just_detached: Vec<u32>,
+    /// Whether delays are measured.
+    watches: bool,
     /// How long the last sleep was one peer's fault.
     delay: Option<Delay>,
 }
@@ -93,6 +96,7 @@ impl<S: Shared> Producer<S> {
             published: 0,
             reads,
             just_detached: Vec::new(),
+            watches: false,
             delay: None,
         }
     }
@@ -106,12 +110,19 @@ impl<S: Shared> Producer<S> {
 
     /// No longer waits for `peer`, which lives on: it learns that its blocks are not its own any more.
     pub(crate) fn detach(&mut self, peer: u32) {
-        self.shared.detached(peer).store(1, Ordering::Relaxed);
+        let Some(detached) = self.shared.detached(peer) else { return };
+        detached.store(1, Ordering::Relaxed);
         // Pairs with the fence in `ReadyBlocks::release`: whoever stored a byte of a block that is
         // filled anew after this sees the store before it.
         fence(Ordering::SeqCst);
         self.leave_out(peer);
         self.just_detached.push(peer);
+    }
+
+    /// Measures from now on how long one peer holds the others up.
+    #[cfg_attr(loom, allow(dead_code, reason = "the models judge nobody"))]
+    pub(crate) fn watch(&mut self) {
+        self.watches = true;
     }
 
     /// What the last wait for room was delayed by, told once.
@@ -142,9 +153,9 @@ impl<S: Shared> Producer<S> {
             // If this peer has read enough meanwhile, it wakes nobody; another may be the slowest.
             let sleeps = self.look_at(peer)?.is_some_and(|reads| reads < needed);
             if sleeps {
-                let before = self.shared.now();
+                let begin = self.watches.then(|| self.shared.now());
                 self.shared.sleep_until_post();
-                self.delay = self.delay_since(before, peer);
+                self.delay = begin.and_then(|begin| self.delay_since(begin, peer));
             }
             self.shared.awaited().store(0, Ordering::Relaxed);
             if sleeps {
@@ -346,7 +357,8 @@ impl<S: Shared> Consumer<S> {
     }
 
     fn is_detached(&self) -> bool {
-        self.shared.detached(self.peer).load(Ordering::Relaxed) != 0
+        let detached = self.shared.detached(self.peer);
+        detached.is_some_and(|detached| detached.load(Ordering::Relaxed) != 0)
     }
 }
 

@@ -26,10 +26,13 @@ pub(crate) fn serve(
     if !is_new || peers.ids().count() != layout.peers as usize {
         return Err(Error::NotForThis);
     }
-    let ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
+    let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
     // To read a stream twice is no way to help anybody.
     let can_detach = source.can_be_shared();
     let on_slow = if on_slow == OnSlow::Detach && !can_detach { OnSlow::Wait } else { on_slow };
+    if on_slow != OnSlow::Wait {
+        ring.watch();
+    }
     Server { memory, ring, source, peers, on_slow, patience: Patience::new(now()) }.run()
 }
 

@@ -93,8 +93,8 @@ impl Shared for &Memory {
         &self.segment.peer_page(peer).idle_since
     }
 
-    fn detached(&self, peer: u32) -> &AtomicU32 {
-        self.segment.detached(peer)
+    fn detached(&self, peer: u32) -> Option<&AtomicU32> {
+        Some(self.segment.detached(peer))
     }
 
     fn now(&self) -> u64 {
