@@ -93,7 +93,6 @@ fn run<T: Transport>(
     let printed = output::paths(&report).context("cannot write to standard output");
     output::failures(program, &report);
     if !quiet {
-        output::detached(program, &report);
         output::summary(program, &job.source.header().name, &report, elapsed);
     }
     printed?;

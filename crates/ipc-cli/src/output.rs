@@ -35,14 +35,6 @@ pub(crate) fn failures(program: &str, report: &Report) {
     }
 }
 
-/// Who had to read the rest by itself.
-pub(crate) fn detached(program: &str, report: &Report) {
-    for peer in report.detached() {
-        let text = "held the others up and was detached: it had to read the rest by itself";
-        message(program, &format!("peer {} (pid {}) {text}", peer.id, peer.pid));
-    }
-}
-
 /// How much went to how many in what time.
 pub(crate) fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {
     let (stored, peers) = (report.stored().count(), report.peers.len());
@@ -53,7 +45,22 @@ pub(crate) fn summary(program: &str, name: &FileName, report: &Report, elapsed: 
         let seconds = elapsed.as_secs_f64();
         text.push_str(&format!(", {size} each, in {seconds:.3} s ({rate}/s in all)"));
     }
+    if let Some(detached) = detached(report) {
+        text.push_str(&format!("; slow and detached: {detached}"));
+    }
     message(program, &text);
+}
+
+/// The peers that were detached: by number, or, if they are many, how many.
+fn detached(report: &Report) -> Option<String> {
+    const MANY: usize = 8;
+    let numbers: Vec<_> = report.detached().map(|peer| peer.id.to_string()).collect();
+    match numbers.len() {
+        0 => None,
+        1 => Some(format!("peer {}", numbers.concat())),
+        2..=MANY => Some(format!("peers {}", numbers.join(", "))),
+        count => Some(format!("{count} peers")),
+    }
 }
 
 /// Bytes delivered in a second, all peers together.
