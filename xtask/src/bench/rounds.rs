@@ -2,7 +2,11 @@
 //!
 //! What else goes on in the machine changes from second to second, so contenders are compared within
 //! a round, and the order moves on from round to round, so that nobody always has the same place in
-//! it. The first round is a warm-up and does not count.
+//! it.
+//!
+//! Right before its measured run, every contender has one that does not count. It reads the source, and
+//! it leaves behind the memory that the measured run will take: on a virtual machine, memory that
+//! nobody has touched for a while may have to be had from the host first, at many times the cost of using it.
 
 use anyhow::{Error, Result};
 
@@ -22,10 +26,10 @@ pub(crate) fn interleaved(
 ) -> (Vec<Series>, Vec<Error>) {
     let empty = |&contender| Series { contender, runs: Vec::new() };
     let (mut series, mut errors) = (contenders.iter().map(empty).collect::<Vec<_>>(), Vec::new());
-    for round in 0..=rounds {
+    for _ in 0..rounds {
         series.retain_mut(|Series { contender, runs }| match once(*contender, stage) {
             Ok(run) => {
-                runs.extend((round > 0).then_some(run));
+                runs.push(run);
                 true
             }
             Err(error) => {
@@ -41,10 +45,12 @@ pub(crate) fn interleaved(
     (series, errors)
 }
 
-/// Measures one run, checks every copy, and clears up.
+/// Measures the second of two runs, checks every copy that it made, and clears up.
 fn once(contender: Contender, stage: &Stage) -> Result<Run> {
-    let measured = start::measure(contender, stage)
-        .map_err(|error| stage.explain(error))
+    let run = || start::measure(contender, stage).map_err(|error| stage.explain(error));
+    let measured = run()
+        .and_then(|_| stage.clear())
+        .and_then(|()| run())
         .and_then(|run| check(contender, stage).map(|()| run));
     if measured.is_err() {
         processes::end_all()?;
