@@ -61,9 +61,6 @@ impl Server<'_, '_> {
         }
         if reader.at_end() {
             self.peers.source_ended(reader.offset());
-        } else if let Some(size) = self.source.header().size {
-            // All who are left read by themselves.
-            self.peers.source_ended(size);
         }
         Ok(())
     }
@@ -109,6 +106,10 @@ impl Server<'_, '_> {
             OnSlow::Detach => {
                 self.ring.detach(peer);
                 self.peers.detach(PeerId(peer));
+                // It may be done, and commit, before those that still wait for the ring.
+                if let Some(size) = self.source.header().size {
+                    self.peers.source_ended(size);
+                }
             }
             OnSlow::Drop => self.peers.fail(PeerId(peer), Failure::slow()),
         }

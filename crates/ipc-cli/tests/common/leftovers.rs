@@ -46,7 +46,7 @@ pub(crate) fn snapshot(root: &Path) -> Snapshot {
 }
 
 impl Entry {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         let kind = metadata.file_type();
         let version = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
         Self {
@@ -118,6 +118,24 @@ fn stat_field(pid: i32, field: usize) -> Option<i32> {
 /// The letter that says what a process does: `T` if it is stopped.
 pub(crate) fn state_of(pid: Pid) -> Option<char> {
     after_name(pid.as_raw_pid())?.trim_start().chars().next()
+}
+
+/// How often a process has gone to sleep by itself.
+pub(crate) fn sleeps_of(pid: Pid) -> u64 {
+    proc_number(pid, "status", "voluntary_ctxt_switches:")
+}
+
+/// How many bytes a process has read, from wherever.
+pub(crate) fn bytes_read_by(pid: Pid) -> u64 {
+    proc_number(pid, "io", "rchar:")
+}
+
+/// The number behind `label` in a process's `file`; 0 of one that has ended.
+fn proc_number(pid: Pid, file: &str, label: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_pid()));
+    let text = text.unwrap_or_default();
+    let number = text.lines().find_map(|line| line.strip_prefix(label)?.trim().parse().ok());
+    number.unwrap_or(0)
 }
 
 fn after_name(pid: i32) -> Option<String> {

@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process};
 
-use super::leftovers::{await_any, state_of};
+use super::leftovers::{await_any, bytes_read_by, sleeps_of, state_of};
 use super::running::Running;
 use super::{Invocation, Sandbox};
 
@@ -59,13 +61,34 @@ pub(crate) fn stop_peers_midway<'s>(
     size: usize,
     invocation: impl Fn() -> Invocation<'s>,
 ) -> (Running<'s>, Vec<Pid>) {
-    let size = u64::try_from(size).unwrap();
+    let all: Vec<_> = (0..peers).collect();
+    stop_midway(peers, &all, 0..size, invocation)
+}
+
+/// Starts runs of `invocation` until one has those of its `peers` stopped whose numbers are in
+/// `which`, each with so many bytes `stored`. All of its peers come along.
+pub(crate) fn stop_midway<'s>(
+    peers: usize,
+    which: &[usize],
+    stored: Range<usize>,
+    invocation: impl Fn() -> Invocation<'s>,
+) -> (Running<'s>, Vec<Pid>) {
+    let stored = stored.start.try_into().unwrap()..stored.end.try_into().unwrap();
     for _ in 0..100 {
         let running = invocation().start();
-        let stopped = stop_peers(&running, peers);
-        let is_midway = |&peer: &Pid| bytes_stored(running.sandbox(), peer) < size;
-        if stopped.len() == peers && stopped.iter().all(is_midway) {
-            return (running, stopped);
+        let chosen = |peers: &[Pid]| which.iter().map(|&peer| peers[peer]).collect::<Vec<_>>();
+        let has_begun = |&peer: &Pid| {
+            stored.start == 0 || bytes_stored(running.sandbox(), peer) >= stored.start
+        };
+        let have_begun = |peers: &[Pid]| chosen(peers).iter().all(has_begun);
+        let peers = await_peers(&running, peers, have_begun);
+        let chosen = peers.as_deref().map(chosen).unwrap_or_default();
+        let is_midway = |&peer: &Pid| stored.contains(&bytes_stored(running.sandbox(), peer));
+        let stopped = stop(&chosen);
+        if let Some(peers) = peers.filter(|_| stopped.len() == which.len())
+            && stopped.iter().all(is_midway)
+        {
+            return (running, peers);
         }
         stopped.into_iter().for_each(resume);
         let _ = running.finish();
@@ -73,19 +96,60 @@ pub(crate) fn stop_peers_midway<'s>(
     panic!("the peers could not be stopped midway");
 }
 
-/// Stops all peers as soon as they have been forked, but for those that have ended.
-fn stop_peers(running: &Running<'_>, peers: usize) -> Vec<Pid> {
-    let children = loop {
+/// Waits until all peers have been forked and this holds of them; `None` if the run ends before.
+pub(crate) fn await_peers(
+    running: &Running<'_>,
+    peers: usize,
+    holds: impl Fn(&[Pid]) -> bool,
+) -> Option<Vec<Pid>> {
+    loop {
         let children = running.children();
         // One child alone may be what guards the semaphore's name.
-        if children.len() == peers || matches!(state_of(running.pid()), None | Some('Z')) {
-            break children;
+        if children.len() == peers && holds(&children) {
+            return Some(children);
+        }
+        if matches!(state_of(running.pid()), None | Some('Z')) {
+            return None;
         }
         std::thread::yield_now();
-    };
-    let told = |&peer: &Pid| kill_process(peer, Signal::STOP).is_ok();
-    let told: Vec<_> = children.into_iter().filter(told).collect();
-    told.into_iter().filter(|&peer| is_stopped(peer)).collect()
+    }
+}
+
+/// Stops these processes; gives those that have not ended.
+pub(crate) fn stop(processes: &[Pid]) -> Vec<Pid> {
+    let told = processes.iter().filter(|&&pid| kill_process(pid, Signal::STOP).is_ok());
+    let told: Vec<_> = told.copied().collect();
+    told.into_iter().filter(|&pid| is_stopped(pid)).collect()
+}
+
+/// Waits until these files, all in `directory`, are there, while the run goes on.
+pub(crate) fn await_files(running: &Running<'_>, directory: &Path, files: &[PathBuf]) {
+    let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, directory, WatchFlags::CREATE | WatchFlags::MOVED_TO).unwrap();
+    let pidfd = rustix::process::pidfd_open(running.pid(), PidfdFlags::empty()).unwrap();
+    while !files.iter().all(|file| file.exists()) {
+        let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        await_any(&mut fds, "a file of a run that stands still");
+        assert!(fds[1].revents().is_empty(), "it ended before {files:?} were there");
+        // What has happened does not matter, but it must not be reported again.
+        rustix::io::read(&watch, &mut [0; 4096]).unwrap();
+    }
+}
+
+/// Waits until the server has gone to sleep again and again without having read anything of its
+/// source: as often as takes it longer than a peer may hold the others up.
+pub(crate) fn await_standstill(running: &Running<'_>) {
+    const SLEEPS: u64 = 10;
+    let server = running.pid();
+    let (mut read, mut since) = (bytes_read_by(server), sleeps_of(server));
+    while sleeps_of(server) < since + SLEEPS {
+        assert_ne!(state_of(server), Some('Z'), "it ended too early");
+        let now = bytes_read_by(server);
+        if now != read {
+            (read, since) = (now, sleeps_of(server));
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Lets a stopped process go on, if nobody has ended it.
@@ -104,17 +168,18 @@ fn is_stopped(pid: Pid) -> bool {
     }
 }
 
-/// How far a stopped peer has written its file, the only one it has open in the sandbox, by the
-/// file's position: a peer that gave its offsets with each call would seem to have nothing.
-fn bytes_stored(sandbox: &Sandbox, peer: Pid) -> u64 {
+/// How far a peer has written its file, by the position of that, as of all files that it has open in
+/// the sandbox only this one's moves: a peer that gave its offsets with each call would seem to have
+/// nothing. So does one that has ended.
+pub(crate) fn bytes_stored(sandbox: &Sandbox, peer: Pid) -> u64 {
     let process = format!("/proc/{}", peer.as_raw_pid());
-    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().flatten();
+    let descriptors = fs::read_dir(format!("{process}/fd")).into_iter().flatten().flatten();
     let files = descriptors.filter(|descriptor| {
         fs::read_link(descriptor.path()).is_ok_and(|target| target.starts_with(sandbox.root()))
     });
     let position = |descriptor: fs::DirEntry| {
         let info = Path::new(&process).join("fdinfo").join(descriptor.file_name());
-        let info = fs::read_to_string(info).unwrap();
+        let info = fs::read_to_string(info).ok()?;
         info.lines().find_map(|line| line.strip_prefix("pos:")?.trim().parse().ok())
     };
     files.filter_map(position).max().unwrap_or(0)

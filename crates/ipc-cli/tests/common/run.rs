@@ -13,6 +13,9 @@ use super::Sandbox;
 use super::leftovers::{Entry, Snapshot};
 use super::paths::{lines_of, parse_paths};
 
+/// What it says before the numbers of peers that were detached.
+const DETACHED: &str = "; slow and detached: peer";
+
 /// A run that is over. Each method says all that must have come of it.
 #[derive(Debug)]
 #[must_use = "a run is checked by what is expected of it"]
@@ -21,6 +24,8 @@ pub(crate) struct Run<'s> {
     assert: Assert,
     is_heard: bool,
     is_quiet: bool,
+    /// What came to be beside the copies that it lists.
+    left: Vec<PathBuf>,
     before: Snapshot,
     after: Snapshot,
 }
@@ -36,7 +41,7 @@ impl<'s> Run<'s> {
         is_heard: bool,
     ) -> Self {
         let assert = Assert::new(output).append_context("command", command.to_owned());
-        Self { sandbox, assert, is_heard, is_quiet: false, before, after }
+        Self { sandbox, assert, is_heard, is_quiet: false, left: Vec::new(), before, after }
     }
 
     /// It was asked for no summary.
@@ -48,6 +53,33 @@ impl<'s> Run<'s> {
     /// This is part of what it says on standard error.
     pub(crate) fn says(mut self, text: &str) -> Self {
         self.assert = self.assert.stderr(predicate::str::contains(text));
+        self
+    }
+
+    /// It says that the `slow` of its peers were detached. It may say so of others too: on a busy machine
+    /// everybody can be slow; and if all others were, there was nobody left for the slow ones to hold up.
+    pub(crate) fn detaching(self, slow: &[usize], peers: usize) -> Self {
+        let said = String::from_utf8_lossy(&self.assert.get_output().stderr).into_owned();
+        let numbers = said.trim_end().split_once(DETACHED).map(|(_, numbers)| numbers);
+        let numbers = numbers.unwrap_or_default().trim_start_matches(['s', ' ']).split(", ");
+        let detached: Vec<usize> = numbers.filter_map(|number| number.parse().ok()).collect();
+        let has = |peer: &usize| detached.contains(peer);
+        let others = (0..peers).filter(|peer| !slow.contains(peer)).collect::<Vec<_>>();
+        assert!(slow.iter().all(has) || others.iter().all(has), "{slow:?}: {}", self.assert);
+        self
+    }
+
+    /// It says of no peer that it was detached.
+    pub(crate) fn detaching_nobody(mut self) -> Self {
+        self.assert = self.assert.stderr(predicate::str::contains(DETACHED).not());
+        self
+    }
+
+    /// There is a whole copy at each of `paths` too, though it does not say so.
+    pub(crate) fn leaving(mut self, paths: &[Vec<u8>], contents: &[u8]) -> Self {
+        let paths = parse_paths(&lines_of(paths), paths);
+        self.left = paths.iter().map(|path| self.resolve(path)).collect();
+        self.left.iter().for_each(|path| assert_same(path, contents));
         self
     }
 
@@ -77,10 +109,16 @@ impl<'s> Run<'s> {
 
     /// Exit 1: the run was given up for all of its peers, none of which has a copy.
     pub(crate) fn gives_up(self, peers: usize, why: &str) {
-        let summary = self.summary(0, peers);
-        let lines = (0..peers).map(|peer| peer_line(peer, why));
+        let all: Vec<_> = (0..peers).collect();
+        self.gives_up_on(&all, why, &[], &[]);
+    }
+
+    /// Exit 1: the run was given up when all but these peers had their copies.
+    pub(crate) fn gives_up_on(self, failed: &[usize], why: &str, paths: &[Vec<u8>], all: &[u8]) {
+        let summary = self.summary(paths.len(), paths.len() + failed.len());
+        let lines = failed.iter().map(|&peer| peer_line(peer, why));
         let lines: Vec<_> = std::iter::once(line_with(why)).chain(lines).chain(summary).collect();
-        self.ends(1, &lines).has_stored(&[]);
+        self.ends(1, &lines).has_stored(paths).iter().for_each(|path| assert_same(path, all));
     }
 
     /// Says why on one line, with this status, before anything was made.
@@ -108,7 +146,7 @@ impl<'s> Run<'s> {
 
     /// It died of a signal, had no time to say anything, and left nothing.
     pub(crate) fn leaves_nothing(self) {
-        assert_eq!(self.changes(), BTreeMap::new());
+        self.has_stored(&[]);
         let _ = self.assert.stdout("").stderr("");
     }
 
@@ -126,7 +164,7 @@ impl<'s> Run<'s> {
     fn summary(&self, stored: usize, peers: usize) -> Vec<String> {
         let amount = r", [0-9.]+ \w+ each, in \d+\.\d{3} s \(.+/s in all\)";
         let amount = if stored > 0 { amount } else { "" };
-        let line = format!(r#"{stored} of {peers} peers stored ".+"{amount}"#);
+        let line = format!(r#"{stored} of {peers} peers stored ".+"{amount}(?:{DETACHED}s? .+)?"#);
         if self.is_quiet { Vec::new() } else { vec![line] }
     }
 
@@ -141,6 +179,10 @@ impl<'s> Run<'s> {
             let (before, after) = changes.remove(path).unwrap_or_default();
             assert!(after.is_some(), "{path:?} is not there: {}", self.assert);
             assert!(before != after, "{path:?} was written in place");
+        }
+        for path in &self.left {
+            let (before, after) = changes.remove(path).unwrap_or_default();
+            assert!(after.is_some() && before != after, "{path:?} is not new: {}", self.assert);
         }
         changes.retain(|path, (before, after)| {
             let was_there = before.is_some() || after.is_none();

@@ -5,15 +5,15 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal};
 
 use super::Sandbox;
 use super::leftovers::{
-    Snapshot, await_end, orphaned_shared_memory, reap_session_of, session_of, shared_memory_names,
-    snapshot,
+    Entry, Snapshot, await_end, orphaned_shared_memory, reap_session_of, session_of,
+    shared_memory_names, snapshot,
 };
 use super::run::Run;
 
@@ -70,6 +70,11 @@ impl<'s> Running<'s> {
     /// Lets what the test itself has just changed count as having been there before.
     pub(crate) fn accept_changes(&mut self) {
         self.files = snapshot(self.sandbox.root());
+    }
+
+    /// As [`Running::accept_changes`], but of one file only.
+    pub(crate) fn accept_change_of(&mut self, path: &Path) {
+        self.files.insert(path.to_owned(), Entry::of(&path.symlink_metadata().unwrap()));
     }
 
     /// Waits for the end, which leaves no process.
