@@ -28,6 +28,8 @@ const SIZE: usize = 16 << 20;
 const AT_BEGIN: Range<usize> = 0..RING;
 /// As [`AT_BEGIN`], and it surely is all that a peer is that receives.
 const BEGUN: Range<usize> = 1..AT_BEGIN.end;
+/// So much may be stored by a peer that is stopped for the others to need more of the ring.
+const MIDWAY: Range<usize> = 1..SIZE - 2 * RING;
 
 const HELD_UP: &str = "it held the other peers up";
 const CHANGED: &str = r#""data" changed while it was copied"#;
@@ -102,11 +104,11 @@ fn detaching<'s>(sandbox: &Sandbox, run: Run<'s>, slow: &[usize], peers: usize) 
 both!(others_do_not_wait_for_stopped_peers, |sandbox| {
     for (options, peers, slow, stored) in [
         (&[][..], 3, &[0][..], AT_BEGIN),
-        (&[], 3, &[2], BEGUN),
-        (&[], 2, &[1], BEGUN),
+        (&[], 3, &[2], MIDWAY),
+        (&[], 2, &[1], MIDWAY),
         (&[], 7, &[1, 3], AT_BEGIN),
         (&["--on-slow", "detach"], 3, &[1], BEGUN),
-        (&["--sync"], 3, &[1], BEGUN),
+        (&["--sync"], 3, &[1], MIDWAY),
     ] {
         let stopped = Stopped::midway(sandbox, options, peers, slow, stored);
         stopped.await_others();
