@@ -8,7 +8,17 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 /// Process ids of a process's children, the oldest first.
 pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
     let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let list = || fs::read_to_string(&path).with_context(|| format!("cannot read {path}"));
+    // The kernel puts the list together piece by piece: one that changes meanwhile may have children
+    // that never were there together, and lack others.
+    let mut text = list()?;
+    loop {
+        let again = list()?;
+        if again == text {
+            break;
+        }
+        text = again;
+    }
     text.split_whitespace()
         .map(|pid| pid.parse().with_context(|| format!("cannot understand {path}")))
         .collect()

@@ -54,11 +54,19 @@ impl<'s> Running<'s> {
     /// The program's children, oldest first.
     pub(crate) fn children(&self) -> Vec<Pid> {
         let pid = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children
-            .split_whitespace()
-            .map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
-            .collect()
+        let list = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        // The kernel puts the list together piece by piece: one that changes meanwhile may have children
+        // that never were there together, and lack others.
+        let mut children = list();
+        loop {
+            let again = list();
+            if again == children {
+                break;
+            }
+            children = again;
+        }
+        let pid = |pid: &str| Pid::from_raw(pid.parse().unwrap()).unwrap();
+        children.split_whitespace().map(pid).collect()
     }
 
     /// Gives the program a standard input that was asked for as a pipe, and ends it.
