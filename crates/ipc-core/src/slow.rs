@@ -97,7 +97,7 @@ mod tests {
             (1, 0, 0, true),
             (32, 1, 0, true),
             (3, 1, 0, true),
-            (5, 2, 0, false),
+            (5, 4, 0, false),
             (1, 1, 0, false),
             (14, 14, 0, false),
             (15, 10_000, 0, true),
