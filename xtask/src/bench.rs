@@ -11,6 +11,7 @@ mod chart;
 mod charts;
 mod contender;
 mod figures;
+pub(crate) mod forks;
 mod host;
 pub(crate) mod limit;
 mod load;

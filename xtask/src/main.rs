@@ -28,6 +28,9 @@ enum Task {
     /// Write a file as fast as can be: one writer of the bench's limit probe
     #[command(hide = true)]
     Limit(bench::limit::Args),
+    /// Fork processes that store a file each and do nothing else: the bench's limit for many of them
+    #[command(hide = true)]
+    Forks(bench::forks::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::E2e(args) => return e2e::run(&args),
         Task::Bench(args) => return bench::run(&args),
         Task::Limit(args) => bench::limit::write(&args)?,
+        Task::Forks(args) => bench::forks::store(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,6 +20,8 @@ pub(crate) enum Contender {
     BesideSlow(Program),
     /// Not a copy, but the least that any can take.
     Limit,
+    /// Not a copy either, but the least that any can take which forks a process for each file.
+    Forks,
     /// A process for each copy, all at once.
     Cp,
     /// A process for each copy, eight at a time.
@@ -79,6 +81,7 @@ impl fmt::Display for Contender {
             Self::Undisturbed(program) => write!(f, "{}, none slow", program.name()),
             Self::BesideSlow(program) => write!(f, "{}, one slow", program.name()),
             Self::Limit => write!(f, "limit"),
+            Self::Forks => write!(f, "bare forks"),
             Self::Cp => write!(f, "cp"),
             Self::CpByEight => write!(f, "cp, 8 at a time"),
             Self::DdFsync => write!(f, "dd conv=fsync"),

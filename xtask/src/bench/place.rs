@@ -12,7 +12,7 @@ use anyhow::{Context, Error, Result, ensure};
 use tempfile::TempDir;
 
 use super::load::Load;
-use super::units::{self, MIB};
+use super::units::{self, KIB, MIB};
 use crate::{build, files};
 
 /// A directory that goes with this value.
@@ -51,6 +51,7 @@ impl Place {
         let stage = Stage {
             load,
             source: self.path().join("source").join(load.bytes.to_string()),
+            place: self.path().to_owned(),
             copies: self.path().join("copies"),
             stdout: tempfile::tempfile_in(self.path())?,
             stderr: tempfile::tempfile_in(self.path())?,
@@ -73,11 +74,15 @@ impl Place {
     }
 }
 
+/// Copies up to this size, in bytes, stay until the bench has ended.
+const SMALL: u64 = 64 * KIB;
+
 /// One load's source, and the directory of its copies, which is where every contender runs.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) load: Load,
     pub(crate) source: PathBuf,
+    place: PathBuf,
     copies: PathBuf,
     stdout: File,
     stderr: File,
@@ -85,8 +90,16 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Removes all copies, and with them what is left of them to be written back.
+    ///
+    /// Small ones are put out of the way instead: while a file has just been removed, ext4 (without a
+    /// journal) searches on for the place of a new one, and it was that search which was measured.
     pub(crate) fn clear(&self) -> Result<()> {
-        let _ = fs::remove_dir_all(&self.copies);
+        if self.load.bytes <= SMALL && self.copies.exists() {
+            let old = tempfile::Builder::new().prefix("old-").tempdir_in(&self.place)?.keep();
+            fs::rename(&self.copies, old).context("cannot put copies out of the way")?;
+        } else {
+            let _ = fs::remove_dir_all(&self.copies);
+        }
         fs::create_dir(&self.copies).with_context(|| format!("cannot empty {:?}", self.copies))?;
         for mut output in [&self.stdout, &self.stderr] {
             output.set_len(0).and_then(|()| output.rewind()).context("cannot forget output")?;
@@ -100,6 +113,11 @@ impl Stage {
         command.current_dir(&self.copies).stdin(Stdio::null());
         command.stdout(self.stdout.try_clone()?).stderr(self.stderr.try_clone()?);
         Ok(command)
+    }
+
+    /// The directory of copies.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.copies
     }
 
     /// Where a contender that does not choose names itself is to put a copy.

@@ -61,7 +61,7 @@ fn once(contender: Contender, stage: &Stage) -> Result<Run> {
 
 fn check(contender: Contender, stage: &Stage) -> Result<()> {
     match contender {
-        Contender::Limit => stage.check_lengths(stage.load.peers)?,
+        Contender::Limit | Contender::Forks => stage.check_lengths(stage.load.peers)?,
         Contender::BesideSlow(_) => stage.check_copies(stage.load.peers + 1)?,
         _ => stage.check_copies(stage.load.peers)?,
     }

@@ -50,7 +50,7 @@ const OVER_PEERS: &[Contender] =
     &[SHARED_MEMORY, SOCKET, Contender::Limit, Contender::Cp, Contender::Tee];
 const OVER_SIZES: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Cp];
 const ONE_SMALL: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Cp];
-const MANY_SMALL: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::CpByEight];
+const MANY_SMALL: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Forks, Contender::CpByEight];
 const SYNCED: &[Contender] =
     &[Contender::Synced(SharedMemory), Contender::Synced(Socket), Contender::DdFsync];
 const BESIDE_SLOW: &[Contender] = &[

@@ -29,6 +29,7 @@ pub(crate) fn measure(contender: Contender, stage: &Stage) -> Result<Run> {
             slow::measure(program(stage, it, &[], peers + 1)?, stage, true)
         }
         Contender::Limit => limit::measure(each(limit)),
+        Contender::Forks => one(forks(stage)),
         Contender::Cp => run::measure(each(cp), peers),
         Contender::CpByEight => run::measure(each(cp), 8),
         Contender::DdFsync => run::measure(each(dd_fsync), peers),
@@ -49,6 +50,13 @@ fn limit(stage: &Stage, number: usize) -> Result<Command> {
     // Cargo may replace the file that this program was started from; the kernel keeps it here.
     let mut command = stage.command("/proc/self/exe")?;
     command.arg("limit").arg(stage.copy(number)).arg(stage.load.bytes.to_string());
+    Ok(command)
+}
+
+fn forks(stage: &Stage) -> Result<Command> {
+    let mut command = stage.command("/proc/self/exe")?;
+    command.arg("forks").arg(stage.load.peers.to_string()).arg(stage.load.bytes.to_string());
+    command.arg(stage.directory());
     Ok(command)
 }
 
