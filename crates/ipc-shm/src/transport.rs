@@ -19,7 +19,8 @@ use crate::{BlockCount, BlockSize, Error};
 pub struct Options {
     /// Bytes in a block. Default: 80 KiB.
     pub block_size: BlockSize,
-    /// Blocks in the ring, at most: a small file gets fewer. Default: 32. One is lockstep.
+    /// Blocks in the ring, at most: a file that is not 32 times as long gets fewer. Default: 32. One is
+    /// lockstep.
     pub blocks: BlockCount,
     /// What becomes of a peer that keeps the ring full while the others wait. Default: it is detached,
     /// if the source can be shared.
