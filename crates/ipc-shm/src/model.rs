@@ -166,15 +166,18 @@ fn serve(
     }
 }
 
-/// Reads everything, or dies after `steps` looks that found blocks. Returns the last value that is
-/// known to be right.
-fn receive(model: &Model, peer: u32, steps: usize) -> u32 {
+/// Reads everything up to `last`, or dies after `steps` looks that found blocks. Returns the last value
+/// that is known to be right.
+fn receive(model: &Model, peer: u32, steps: usize, last: u32) -> u32 {
     let count = u32::try_from(model.blocks.len()).unwrap();
     let mut ring = Consumer::new(model, peer, count, 1);
     let (mut seen, mut step) = (0, 0);
     loop {
         match ring.ready().unwrap() {
-            Ready::End => return seen,
+            Ready::End => {
+                assert_eq!(seen, last);
+                return seen;
+            }
             Ready::Detached => return seen,
             Ready::Nothing => ring.sleep(),
             Ready::Blocks(_) if step == steps => return seen,
@@ -220,7 +223,7 @@ fn explore(blocks: u32, batch: u32, last: u32, steps: &'static [usize], detach_a
             .map(|(peer, &steps)| {
                 let (model, dead) = (model.clone(), dead.clone());
                 thread::spawn(move || {
-                    let seen = receive(&model, peer, steps);
+                    let seen = receive(&model, peer, steps, last);
                     if steps == usize::MAX && (detach_at.is_none() || peer > 0) {
                         assert_eq!(seen, last);
                     } else {

@@ -112,8 +112,8 @@ impl<S: Shared> Producer<S> {
     pub(crate) fn detach(&mut self, peer: u32) {
         let Some(detached) = self.shared.detached(peer) else { return };
         detached.store(1, Ordering::Relaxed);
-        // Pairs with the fence in `ReadyBlocks::release`: whoever stored a byte of a block that is
-        // filled anew after this sees the store before it.
+        // Pairs with the fences in `ReadyBlocks::release` and `Consumer::ready`: whoever stored a byte of
+        // a block that is filled anew after this, or took its length, sees the store before it.
         fence(Ordering::SeqCst);
         self.leave_out(peer);
         self.just_detached.push(peer);
@@ -325,7 +325,12 @@ impl<S: Shared> Consumer<S> {
         while count < behind.min(self.block_count - first) {
             let length = self.shared.block_length(first + count).load(Ordering::Relaxed);
             match length {
-                0 if count == 0 => return Ok(Ready::End),
+                0 if count == 0 => {
+                    // Pairs with the fence in `Producer::detach`: the length of a block that was filled
+                    // anew since the last look is none of this peer's.
+                    fence(Ordering::SeqCst);
+                    return Ok(if self.is_detached() { Ready::Detached } else { Ready::End });
+                }
                 0 => break,
                 _ if length > self.block_size => return Err(ImpossibleNumbers),
                 _ => {}
