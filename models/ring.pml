@@ -49,16 +49,13 @@ bool server_is_dead;
 
 /* The control channels, and what has come of each peer. */
 bool has_consumed[PEERS];  /* "I have stored everything" */
-byte stored[PEERS];        /* blocks that it has stored then */
 bool may_commit[PEERS];    /* "commit" */
 bool outlives[PEERS];      /* the server's death is no longer its own */
 bool has_name[PEERS];
-bool has_ended[PEERS];
 
 proctype Peer(byte me) {
 	byte mine;      /* blocks stored */
-	byte published;
-	byte count, at;
+	byte published, count, at;
 	bool right;     /* whether all that was read is what should have been there */
 	byte reached;   /* the number of reads that the server awaits of this peer; 0 is none */
 
@@ -66,94 +63,106 @@ proctype Peer(byte me) {
 		skip;
 look:
 		published = sequence_number;
-		if
-		:: is_detached[me] -> goto rest
-		:: else
-		fi;
-		assert(published - mine <= BLOCKS);
-		d_step { count = 0; at = mine % BLOCKS };
-		do
-		:: count < published - mine && at + count < BLOCKS ->
+		atomic {
 			if
-			:: is_end[at + count] ->
+			:: is_detached[me] -> goto rest
+			:: else
+			fi
+		};
+		atomic {
+			assert(published - mine <= BLOCKS);
+			at = mine % BLOCKS;
+			do
+			:: count < published - mine && at + count < BLOCKS && !is_end[at + count] -> count++
+			:: count < published - mine && at + count < BLOCKS && is_end[at + count] ->
 				if
 				:: count == 0 -> goto end_of_file
 				:: else -> break
 				fi
-			:: else -> count++
+			:: else -> break
+			od;
+			at = 0;
+			published = 0;
+			if
+			:: count > 0 -> goto read
+			:: else
 			fi
-		:: else -> break
-		od;
-		if
-		:: count == 0 ->
-			is_idle[me] = true;
-			/* The futex: the kernel looks and puts to sleep in one step. */
-			atomic {
-				if
-				:: sequence_number == mine -> is_asleep[me] = true
-				:: else
-				fi
-			};
-			!is_asleep[me];
-			goto look
-		:: else
-		fi;
+		};
 
-		is_idle[me] = false;
-		right = true;
-		at = 0;
+		/* Nothing to do but sleep. */
+		is_idle[me] = true;
+		/* The futex: the kernel looks and puts to sleep in one step. */
+		atomic {
+			if
+			:: sequence_number == mine -> is_asleep[me] = true
+			:: else
+			fi
+		};
+		atomic { !is_asleep[me]; goto look };
+
+read:
+		atomic { is_idle[me] = false; right = true };
 		do
-		:: at < count ->
-			d_step {
+		:: atomic {
+				at < count ->
 				right = right && bytes[(mine + at) % BLOCKS] == mine + at + 1;
 				at++
 			}
-		:: else -> break
+		:: atomic { at == count -> break }
 		od;
 		number_of_reads[me] = mine + count;
-		d_step {
-			reached = (awaited_peer == me -> awaited_reads : 0);
+		reached = (awaited_peer == me -> awaited_reads : 0);
+		atomic {
+			if
+			:: mine < reached && reached <= mine + count -> semaphore++
+			:: else
+			fi;
+			reached = 0
 		};
-		if
-		:: mine < reached && reached <= mine + count -> semaphore++
-		:: else
-		fi;
-		if
-		:: is_detached[me] -> goto rest /* takes back what it has just stored */
-		:: else
-		fi;
-		d_step {
+		atomic {
+			if
+			:: is_detached[me] -> goto rest /* and takes back what it has just stored */
+			:: else
+			fi;
 			assert(right);
 			mine = mine + count;
-			count = 0; at = 0; reached = 0; published = 0
+			count = 0; at = 0;
+			goto look
 		};
-		goto look;
 
 end_of_file:
-#ifndef TRUSTS_ANY_END
-		if
-		:: is_detached[me] -> goto rest /* it was another block's length */
-		:: else
-		fi;
+		atomic {
+			at = 0;
+			published = 0;
+#ifndef BELIEVES_ANY_END
+			if
+			:: is_detached[me] -> goto rest /* it was another block's length */
+			:: else
+			fi;
 #endif
-		goto done;
+			goto done
+		};
 
 rest:
 		mine = LAST; /* from the source, by itself */
 
 done:
-		stored[me] = mine;
-		has_consumed[me] = true;
+		atomic {
+			count = 0; at = 0; published = 0; right = false;
+			assert(mine == LAST);
+			has_consumed[me] = true
+		};
 		may_commit[me];
 		outlives[me] = true;
-		atomic {
-			assert(stored[me] == LAST);
-			has_name[me] = true
-		};
-		has_ended[me] = true
+		has_name[me] = true
 	} unless { is_dead[me] || (server_is_dead && !outlives[me]) };
 	/* The kernel closes what it had. */
-	atomic { is_dead[me] = true; is_asleep[me] = false }
+	atomic {
+		is_dead[me] = true;
+		is_asleep[me] = false;
+		is_idle[me] = false;
+		mine = 0; count = 0; at = 0; published = 0; right = false; reached = 0
+	}
 }
 
 /* Whether the server has not yet heard that this peer has everything, or has ended. */
@@ -163,211 +172,166 @@ proctype Server() {
 	byte published;
 	byte known[PEERS];   /* their numbers of reads, as last seen */
 	bool left_out[PEERS];
-	byte peer, needed, batch, room, count, slowest;
+	byte peer, needed, room, count, slowest;
 	byte detachments = DETACHMENTS;
-	bool total_is_known, has_slept;
+	bool has_slept, total_is_known;
 
 	{
-		do
-		:: batch = (published < LAST -> BATCH : 1);
-
+		skip;
 wait_for_room:
-			needed = (published + batch > BLOCKS -> published + batch - BLOCKS : 0);
-			has_slept = false;
+		atomic {
+			/* The last blocks may have left no room for the one that ends the file. */
+			needed = published + (published < LAST -> BATCH : 1);
+			needed = (needed > BLOCKS -> needed - BLOCKS : 0);
+			has_slept = false
+		};
+
 look:
-			skip;
-			/* The slowest of all who are not left out. */
-			d_step { slowest = NOBODY; peer = 0 };
+		/* For the slowest of all who are not left out. Numbers only grow, so it does not matter that
+		   they are looked at in one step here. */
+		atomic {
 			do
 			:: peer < PEERS ->
-				d_step {
-					if
-					:: !left_out[peer] ->
-						known[peer] = number_of_reads[peer];
-						assert(known[peer] <= published);
-						if
-						:: slowest == NOBODY -> slowest = peer
-						:: else ->
-							if
-							:: known[peer] < known[slowest] -> slowest = peer
-							:: else
-							fi
-						fi
-					:: else
-					fi;
-					peer++
-				}
-			:: else -> break
-			od;
-			if
-			:: slowest == NOBODY -> goto has_room
-			:: else ->
 				if
-				:: known[slowest] >= needed -> goto has_room
-				:: has_slept && known[slowest] < needed -> goto update
-				:: else
-				fi
-			fi;
-			d_step { awaited_peer = slowest; awaited_reads = needed };
-			if
-#ifdef LOOKS_ONCE
-			:: true ->
-#else
-			:: number_of_reads[slowest] < needed ->
-#endif
-				if
-				:: semaphore > 0 -> semaphore--
-				:: is_dead[slowest] /* its time is over */
-				:: detachments > 0 -> /* so is its time, but it lives */
-					detachments--;
-					d_step { awaited_peer = NOBODY; awaited_reads = 0 };
-					is_detached[slowest] = true;
-					left_out[slowest] = true;
-					total_is_known = true;
-					goto update
-				fi;
-				has_slept = true
-			:: else
-			fi;
-			d_step { awaited_peer = NOBODY; awaited_reads = 0 };
-			goto look;
-
-update:
-			/* Listens to everybody, and leaves out who has no more to receive. */
-			peer = 0;
-			do
-			:: peer < PEERS ->
-				atomic {
-					if
-					:: has_consumed[peer] && total_is_known -> may_commit[peer] = true
-					:: else
-					fi;
-					left_out[peer] = left_out[peer] || !IS_RECEIVING(peer);
-					peer++
-				}
-			:: else -> break
-			od;
-			goto anybody_left;
-
-has_room:
-			peer = 0;
-			do
-			:: peer < PEERS && !left_out[peer] -> break
-			:: peer < PEERS && left_out[peer] -> peer++
-			:: peer == PEERS -> goto settle
-			od;
-			goto fill;
-
-anybody_left:
-			peer = 0;
-			do
-			:: peer < PEERS && !left_out[peer] -> goto wait_for_room
-			:: peer < PEERS && left_out[peer] -> peer++
-			:: peer == PEERS -> goto settle
-			od;
-
-fill:
-			skip;
-			/* As many free blocks as lie side by side; those of the source, and the one that ends it. */
-			d_step {
-				room = BLOCKS;
-				peer = 0;
-				do
-				:: peer < PEERS ->
-					if
-					:: !left_out[peer] && BLOCKS - (published - known[peer]) < room ->
-						room = BLOCKS - (published - known[peer])
-					:: else
-					fi;
-					peer++
-				:: else -> break
-				od;
-				count = room;
-				if
-				:: count > batch -> count = batch
+				:: !left_out[peer] ->
+					known[peer] = number_of_reads[peer];
+					assert(known[peer] <= published)
 				:: else
 				fi;
-				if
-				:: count > BLOCKS - published % BLOCKS -> count = BLOCKS - published % BLOCKS
-				:: else
-				fi;
-				if
-				:: count > LAST - published -> count = (published < LAST -> LAST - published : 0)
-				:: else
-				fi;
-				peer = 0
-			};
-			do
-			:: peer < count ->
-				bytes[(published + peer) % BLOCKS] = published + peer + 1;
-				is_end[(published + peer) % BLOCKS] = false;
 				peer++
-			:: else -> break
-			od;
-			if
-			:: published + count == LAST && count < room ->
-				is_end[LAST % BLOCKS] = true;
-				count++
-			:: else
-			fi;
-			published = published + count;
-			sequence_number = published;
-			peer = 0;
-			do
-			:: peer < PEERS && !is_idle[peer] -> peer++
-			:: peer < PEERS && is_idle[peer] ->
-				d_step {
-					peer = 0;
-					do
-					:: peer < PEERS -> is_asleep[peer] = false; peer++
-					:: else -> break
-					od
-				};
-				break
 			:: peer == PEERS -> break
 			od;
+			peer = 0;
+			slowest = NOBODY;
+			do
+			:: peer < PEERS && !left_out[peer] && (slowest == NOBODY || known[peer] < known[slowest % PEERS]) ->
+				slowest = peer;
+				peer++
+			:: peer < PEERS && !(!left_out[peer] && (slowest == NOBODY || known[peer] < known[slowest % PEERS])) ->
+				peer++
+			:: peer == PEERS -> break
+			od;
+			peer = 0;
 			if
-			:: published == LAST + 1 -> break
+			:: slowest == NOBODY -> goto give_up
+			:: slowest != NOBODY && known[slowest % PEERS] >= needed -> goto fill
+			:: slowest != NOBODY && known[slowest % PEERS] < needed && has_slept -> goto update
 			:: else
 			fi
-		od;
+		};
+		d_step { awaited_peer = slowest; awaited_reads = needed };
+		/* Looks at it once more: if it has read enough meanwhile, it wakes nobody. */
+		atomic {
+			known[slowest] = number_of_reads[slowest];
+#ifndef LOOKS_ONCE
+			if
+			:: known[slowest] >= needed -> goto awake
+			:: else
+			fi
+#endif
+		};
+		if
+		:: atomic { semaphore > 0 -> semaphore--; has_slept = true }
+		/* Time ends the wait for the dead ... */
+		:: atomic { is_dead[slowest] -> has_slept = true }
+		/* ... and for the slow. */
+		:: atomic {
+				detachments > 0 ->
+				detachments--;
+				awaited_peer = NOBODY; awaited_reads = 0
+			};
+			atomic { is_detached[slowest] = true; left_out[slowest] = true; total_is_known = true; goto update }
+		fi;
+awake:
+		atomic { awaited_peer = NOBODY; awaited_reads = 0; goto look };
 
-settle:
-		total_is_known = true;
+update:
+		/* Listens to everybody, and leaves out who has no more to receive. */
 		do
 		:: atomic {
+				peer < PEERS ->
+				if
+				:: has_consumed[peer] && total_is_known -> may_commit[peer] = true
+				:: else
+				fi;
+				left_out[peer] = left_out[peer] || !IS_RECEIVING(peer);
+				known[peer] = (left_out[peer] -> 0 : known[peer]);
+				peer++
+			}
+		:: atomic { peer == PEERS -> peer = 0; slowest = 0; goto wait_for_room }
+		od;
+
+fill:
+		/* As many free blocks as lie side by side; those of the source, and the one that ends it. */
+		atomic {
+			room = BLOCKS - (published - known[slowest]);
+			slowest = 0;
+			count = (published < LAST -> BATCH : 0);
+			count = (count > room -> room : count);
+			count = (count > BLOCKS - published % BLOCKS -> BLOCKS - published % BLOCKS : count);
+			count = (count > LAST - published && published < LAST -> LAST - published : count)
+		};
+		do
+		:: atomic { peer < count -> bytes[(published + peer) % BLOCKS] = published + peer + 1 };
+			atomic { is_end[(published + peer) % BLOCKS] = false; peer++ }
+		:: atomic {
+				peer == count ->
+				if
+				:: published + count == LAST && count < room -> is_end[LAST % BLOCKS] = true; count++
+				:: else
+				fi;
+				published = published + count;
+				peer = 0; room = 0; count = 0;
+				break
+			}
+		od;
+		sequence_number = published;
+		/* Wakes everybody if anybody is idle. */
+		do
+		:: atomic { peer < PEERS && !is_idle[peer] -> peer++ }
+		:: atomic { peer < PEERS && is_idle[peer] -> break }
+		:: atomic { peer == PEERS -> break }
+		od;
+		atomic {
+			if
+			:: peer < PEERS ->
 				peer = 0;
 				do
-				:: peer < PEERS && has_consumed[peer] && !may_commit[peer] ->
-					may_commit[peer] = true;
-					break
-				:: peer < PEERS && !(has_consumed[peer] && !may_commit[peer]) -> peer++
+				:: peer < PEERS -> is_asleep[peer] = false; peer++
 				:: peer == PEERS -> break
 				od
-			};
-			if
-			:: peer == PEERS ->
-				/* Nothing to be said: waits until somebody says something or all have ended. */
-				atomic {
-					peer = 0;
-					do
-					:: peer < PEERS && is_dead[peer] -> peer++
-					:: peer < PEERS && !is_dead[peer] -> break
-					:: peer == PEERS -> goto reaped
-					od
-				};
-				if
-				:: has_consumed[peer] && !may_commit[peer]
-				:: is_dead[peer]
-				fi
 			:: else
+			fi;
+			peer = 0;
+			if
+			:: published == LAST + 1 -> goto settle
+			:: else -> goto wait_for_room
 			fi
-		od;
-reaped:
-		/* Whoever was not killed has stored everything. */
-		skip
+		};
+
+give_up:
+		/* Nobody is left to be waited for. Whoever was detached as it fell asleep must wake. */
+		sequence_number = published + 1;
+		atomic {
+			do
+			:: peer < PEERS -> is_asleep[peer] = false; peer++
+			:: peer == PEERS -> break
+			od;
+			peer = 0
+		};
+
+settle:
+		/* Nothing is left to be sent: hears who has everything, until all have ended. */
+		do
+		:: atomic { has_consumed[peer] && !may_commit[peer] -> may_commit[peer] = true }
+		:: atomic { is_dead[peer] && peer < PEERS - 1 -> peer++ }
+		:: atomic { is_dead[peer] && peer == PEERS - 1 -> break }
+		od
 	} unless { server_is_dead };
-	server_is_dead = true
+	atomic {
+		server_is_dead = true;
+		published = 0; needed = 0; room = 0; count = 0; slowest = 0; peer = 0; has_slept = false
+	}
 }
 
 bool was_killed[PEERS];

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod e2e;
 mod files;
+mod model;
 mod processes;
 mod table;
 
@@ -25,6 +26,8 @@ enum Task {
     E2e(e2e::Args),
     /// Build the programs, then measure both beside other means to copy one file to many
     Bench(bench::Args),
+    /// Search all states of the model of the ring, with Spin
+    Model(model::Args),
     /// Write a file as fast as can be: one writer of the bench's limit probe
     #[command(hide = true)]
     Limit(bench::limit::Args),
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Clean => build::clean()?,
         Task::E2e(args) => return e2e::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Model(args) => return model::run(&args),
         Task::Limit(args) => bench::limit::write(&args)?,
         Task::Forks(args) => bench::forks::store(&args)?,
     }

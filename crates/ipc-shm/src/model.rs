@@ -289,6 +289,32 @@ fn the_only_peer_is_detached_and_trusts_nothing_that_was_filled_anew() {
 }
 
 #[test]
+fn the_only_peer_is_detached_as_it_falls_asleep_and_nothing_is_published_any_more() {
+    loom::model(|| {
+        let model = Model::new(1, 1, true);
+        let peer = {
+            let model = model.clone();
+            thread::spawn(move || {
+                let mut ring = Consumer::new(&*model, 0, 1, 1);
+                loop {
+                    match ring.ready().unwrap() {
+                        Ready::Detached => break,
+                        Ready::Nothing => ring.sleep(),
+                        Ready::End => unreachable!(),
+                        Ready::Blocks(blocks) => drop(blocks.release()),
+                    }
+                }
+            })
+        };
+        let mut ring = Producer::new(&*model, 1, 1, 1);
+        assert!(!ring.reserve(1).publish(1, false));
+        ring.detach(0);
+        ring.wake_detached();
+        peer.join().unwrap();
+    });
+}
+
+#[test]
 fn a_peer_is_detached_while_it_reads_several_blocks() {
     check_detached(2, 1, 4, &[LIVES], 2);
 }

@@ -119,6 +119,18 @@ impl<S: Shared> Producer<S> {
         self.just_detached.push(peer);
     }
 
+    /// Wakes who was detached since blocks were published last, as no more will be: nobody is left whom
+    /// the server waits for.
+    pub(crate) fn wake_detached(&mut self) {
+        if std::mem::take(&mut self.just_detached).is_empty() {
+            return;
+        }
+        // A number that nobody sleeps on. Who looks at it is detached, and believes no number.
+        let unreached = truncated(self.published + 1);
+        self.shared.sequence_number().store(unreached, Ordering::Release);
+        self.shared.wake_sleepers();
+    }
+
     /// Measures from now on how long one peer holds the others up.
     #[cfg_attr(loom, allow(dead_code, reason = "the models judge nobody"))]
     pub(crate) fn watch(&mut self) {

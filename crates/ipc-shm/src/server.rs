@@ -55,6 +55,7 @@ impl Server<'_, '_> {
             // The last block may have left no room for the one that ends the file.
             let needed = if reader.at_end() { 1 } else { batch };
             if !self.wait_for_room(needed)? {
+                self.ring.wake_detached();
                 break;
             }
             ended = self.fill_blocks(batch, &mut reader)?;
