@@ -31,7 +31,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use self::host::Host;
@@ -90,7 +90,7 @@ fn finish(results: &Results, args: &Args) -> Result<ExitCode> {
         tables::print_bars(&bars)?;
     }
     if args.quick {
-        println!("The bars are meant for larger loads: they count without --quick.");
+        println!("Most bars are meant for the larger loads that there are without --quick.");
     }
     if let Some(path) = &args.json {
         report::write(results, &bars, path)?;
@@ -99,5 +99,6 @@ fn finish(results: &Results, args: &Args) -> Result<ExitCode> {
         charts::draw(&results.measured, directory)?;
     }
     println!("bench: {} loads measured, {} errors", results.measured.len(), results.errors.len());
+    ensure!(!results.measured.is_empty(), "nothing was measured");
     Ok(if results.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -39,7 +39,7 @@ pub(crate) struct SharedMemoryArgs {
     #[arg(long, value_name = "SIZE", default_value = "80KiB", value_parser = parse_block_size)]
     pub(crate) block_size: BlockSize,
 
-    /// Blocks in the ring; 1 makes server and peers take turns
+    /// Most blocks in the ring; a short file gets fewer, and 1 makes server and peers take turns
     #[arg(long, value_name = "COUNT", default_value = "32", value_parser = parse_block_count)]
     pub(crate) blocks: BlockCount,
 }
@@ -59,7 +59,8 @@ pub(crate) struct CommonArgs {
           value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
     dir: DirectoryTemplate,
 
-    /// Final name, of {pid}, {peer} (from 0) and {name}; {{ and }} are braces
+    /// Template of the final name; {pid}, {peer} (number, from 0) and {name} stand for what they say,
+    /// {{ and }} for braces
     #[arg(long, value_name = "TEMPLATE", default_value = "pid-{pid}_{name}", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().try_map(|text| NameTemplate::new(&text)))]
     name: NameTemplate,
@@ -77,7 +78,7 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     sync: bool,
 
-    /// What becomes of a peer that holds the others up [default: detach, for streams wait]
+    /// What to do with a peer that holds the others up [default: detach; wait if FILE is a stream]
     #[arg(long, value_name = "WHAT", value_enum)]
     on_slow: Option<WhenSlow>,
 
@@ -135,8 +136,8 @@ impl CommonArgs {
         };
         let must_detach = self.on_slow == Some(WhenSlow::Detach);
         ensure!(
-            source.can_be_shared() || !must_detach,
-            "{:?} tells no size, so no peer can read it by itself: use --on-slow wait or drop",
+            source.is_regular() || !must_detach,
+            "{:?} can be read only once, so no peer can read it by itself: use --on-slow wait or drop",
             self.file
         );
         Ok(Job {

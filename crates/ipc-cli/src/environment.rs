@@ -13,7 +13,7 @@ pub(crate) fn prepare() -> io::Result<()> {
     set_disposition(libc::SIGCHLD, Disposition::Default)?;
     // The file size limit then is an error of the write that exceeds it, and not a death.
     set_disposition(libc::SIGXFSZ, Disposition::Ignore)?;
-    // So is a peer, or a reader of our output, that has gone. `sendfile` cannot ask for that itself.
+    // Writing to a peer or a reader that is gone is to be an error too; `sendfile` has no MSG_NOSIGNAL.
     set_disposition(libc::SIGPIPE, Disposition::Ignore)?;
     unblock_all_signals()?;
     raise_descriptor_limit();

@@ -6,6 +6,8 @@
 
 mod args;
 mod environment;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod output;
 
 use std::process::ExitCode;

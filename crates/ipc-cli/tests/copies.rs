@@ -12,7 +12,9 @@ use std::sync::Mutex;
 
 use common::paths::{default_paths, paths_of};
 use common::run::assert_same;
-use common::{BEYOND_ALL_BUFFERS, BLOCK, CHUNK, RING, Sandbox, WINDOW, both, contents, skip};
+use common::{
+    BEYOND_ALL_BUFFERS, BLOCK, CHUNK, RING, SHORT_RING, Sandbox, WINDOW, both, contents, skip,
+};
 
 /// Copies `size` bytes to `peers` peers.
 fn copy(sandbox: &Sandbox, peers: usize, size: usize, options: &[&str]) {
@@ -38,7 +40,7 @@ both!(sizes_around_a_block_and_a_chunk, |sandbox| {
 });
 
 both!(sizes_around_a_ring_and_a_window, |sandbox| {
-    for size in [RING, WINDOW] {
+    for size in [SHORT_RING, RING, WINDOW] {
         copy(sandbox, 2, size - 1, &[]);
         copy(sandbox, 2, size, &[]);
         copy(sandbox, 2, size + 1, &[]);

@@ -30,7 +30,7 @@ both!(a_source_that_is_no_file, |sandbox| {
         ("..", no_name),
         ("/", no_name),
         ("../work", "it is a directory"),
-        ("/dev/zero", "it is a character device; give it as standard input"),
+        ("/dev/zero", "it is a character device; redirect it to standard input"),
         ("socket", "cannot open \"socket\": No such device or address"),
     ] {
         sandbox.run(["2", source]).refuses(1, why);

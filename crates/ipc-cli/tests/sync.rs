@@ -10,25 +10,16 @@ use std::path::Path;
 
 use common::paths::{default_paths, paths_of};
 use common::run::Run;
-use common::{BLOCK, Sandbox, both, contents, skip, succeeds};
+use common::traced::strace;
+use common::{BLOCK, Sandbox, both, contents};
 
 const SIZE: usize = 3 * BLOCK;
 const PEERS: usize = 3;
 
-/// The command that traces another one and its children; `None` where that is not allowed.
-fn strace() -> Option<&'static [&'static str]> {
-    const STRACE: &[&str] = &["strace", "-f", "-qq", "-o", "/dev/null"];
-    let works = succeeds(STRACE, "true");
-    if !works {
-        skip("calls of fsync", "there is no strace, or it may trace nobody");
-    }
-    works.then_some(STRACE)
-}
-
 /// The run of these arguments, with what `strace` is told to do to it.
 fn tampered<'s>(sandbox: &'s Sandbox, what: &[&str], args: &[&str]) -> Option<Run<'s>> {
     sandbox.file("data", contents(SIZE));
-    let command = [strace()?, &["-e", "trace=fsync"], what].concat();
+    let command = [strace("calls of fsync")?, &["-e", "trace=fsync"], what].concat();
     Some(sandbox.with(args).through(&command).run())
 }
 
@@ -40,7 +31,7 @@ fn trace<'s>(sandbox: &'s Sandbox, args: &[&str]) -> Option<(Run<'s>, Vec<Vec<St
     // One file for each process, so that no call is interrupted by another one's.
     let each = ["-ff", "-y", "-o", prefix.to_str().unwrap()];
     let calls = ["-e", "trace=/sync|^linkat|^rename|^sendto"];
-    let command = [strace()?, &each, &calls].concat();
+    let command = [strace("calls of fsync")?, &each, &calls].concat();
     let run = sandbox.with(args).through(&command).run();
     let files = fs::read_dir(traces.path()).unwrap();
     let all = files.map(|file| {
@@ -153,7 +144,7 @@ both!(a_copy_that_does_not_get_to_the_disk_gets_no_name, |sandbox| {
     sandbox.directory("received-files");
     let inject = ["-e", "inject=fsync:error=EIO:when=1"];
     let Some(run) = tampered(sandbox, &inject, &["--sync", "3", "data"]) else { return };
-    let why = r#"cannot write to the disk a file in "received-files": Input/output error"#;
+    let why = r#"cannot sync a file in "received-files": Input/output error"#;
     run.loses(&[0, 1, 2].map(|peer| (peer, why)), &[], &[]);
 });
 
@@ -165,7 +156,8 @@ both!(a_name_that_does_not_get_to_the_disk_fails_its_peer_and_stays, |sandbox| {
     let args = ["--sync", "--name", "{name}", "1", "data"];
     let Some(run) = tampered(sandbox, &inject, &args) else { return };
     let left = paths_of(0..1, |_| "received-files/data");
-    let why = r#"cannot write to the disk directory "received-files": Input/output error"#;
+    let why =
+        r#""received-files/data" is stored, but not known to be on the disk: Input/output error"#;
     run.leaving(&left, contents(SIZE)).loses(&[(0, why)], &[], &[]);
 });
 
@@ -176,6 +168,6 @@ both!(a_disk_that_one_peer_has_to_itself_fails_that_peer_only, |sandbox| {
     let Some(run) = tampered(sandbox, &only, &args) else { return };
     let (paths, left) =
         (paths_of([0, 2], |peer| format!("to-{peer}/data")), paths_of(0..1, |_| "to-1/data"));
-    let why = r#"cannot write to the disk directory "to-1": Input/output error"#;
+    let why = r#""to-1/data" is stored, but not known to be on the disk: Input/output error"#;
     run.leaving(&left, contents(SIZE)).loses(&[(1, why)], &paths, contents(SIZE));
 });

@@ -78,12 +78,12 @@ impl Run<'_> {
     }
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
-        let report = |(id, SettledPeer { pid, is_detached: detached, stored })| {
+        let report = |(id, SettledPeer { pid, is_detached, stored })| {
             let outcome = match stored {
                 Ok(()) => Outcome::Stored { path: self.job.final_path(id, pid)? },
                 Err(failure) => Outcome::Failed(failure),
             };
-            Ok(PeerReport { id, pid, outcome, detached })
+            Ok(PeerReport { id, pid, outcome, is_detached })
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;

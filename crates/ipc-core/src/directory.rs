@@ -1,10 +1,12 @@
 //! The directory that received files go to: made if missing, opened once, used by descriptor.
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::{Error, FileName};
 
@@ -16,8 +18,8 @@ use crate::{Error, FileName};
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    /// How many directories, itself and some above it, were made for it.
-    made: usize,
+    /// The directories, itself and some above it, that were made for it, the lowest first.
+    made: Vec<PathBuf>,
 }
 
 impl Directory {
@@ -30,7 +32,7 @@ impl Directory {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(Error::at("open directory", path))?;
-        Ok(Self { fd, path: path.to_owned(), made: 0 })
+        Ok(Self { fd, path: path.to_owned(), made: Vec::new() })
     }
 
     /// Opens `path`; makes it, and what is missing above it, if it does not exist.
@@ -42,7 +44,7 @@ impl Directory {
             Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let is_missing = |path: &&Path| path.symlink_metadata().is_err();
                 let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
-                let made = above.take_while(is_missing).count();
+                let made = above.take_while(is_missing).map(Path::to_owned).collect();
                 std::fs::create_dir_all(path).map_err(Error::at("make directory", path))?;
                 Ok(Self { made, ..Self::open(path)? })
             }
@@ -95,7 +97,7 @@ impl Directory {
     pub fn available(&self) -> Result<Option<u64>, Error> {
         let stat = rustix::fs::fstatvfs(&self.fd)
             .map_err(Error::at("read the free space of directory", &self.path))?;
-        let free = if rustix::process::geteuid().is_root() { stat.f_bfree } else { stat.f_bavail };
+        let free = if may_use_reserve() { stat.f_bfree } else { stat.f_bavail };
         Ok((stat.f_blocks > 0).then(|| free.saturating_mul(stat.f_frsize)))
     }
 
@@ -111,32 +113,49 @@ impl Directory {
     /// # Errors
     /// [`Error::Path`]
     pub fn link(&self, fd: impl AsFd, name: &FileName) -> Result<(), Error> {
-        crate::received::link(fd, self, name).map_err(Error::at("create", self.path.join(name)))
+        self.try_link(fd, name).map_err(Error::at("create", self.path.join(name)))
+    }
+
+    /// The same, with the kernel's own answer.
+    ///
+    /// `AT_EMPTY_PATH` is refused with `ENOENT` to callers without `CAP_DAC_READ_SEARCH` before Linux 6.10,
+    /// and after it to those whose credentials are not those that opened the file; the path through
+    /// `/proc` has no such condition.
+    pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
+        let name = name.as_bytes();
+        match rustix::fs::linkat(&fd, "", &self.fd, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT) => {
+                let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+                rustix::fs::linkat(CWD, path, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            result => result,
+        }
     }
 
     /// What `name` in it is, if it exists; a symbolic link is not followed.
     pub(crate) fn examine(&self, name: &FileName) -> Result<Option<Stat>, Error> {
         match rustix::fs::statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::at("examine", self.path.join(name))(errno)),
         }
     }
 
-    /// Waits until the names in it are on the disk, and its own, if it was made.
+    /// What is to be synced for a name in it to be on the disk: it, and what it was made in.
     ///
     /// # Errors
-    /// [`Error::Path`]
-    pub fn sync(&self) -> Result<(), Error> {
+    /// [`Error::Path`], for want of permission to read one of them, say.
+    pub(crate) fn open_to_sync(&self) -> Result<DirectoriesToSync, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A descriptor of a path alone, as this one is, cannot be synchronized.
-        let sync = |path: &str| {
-            let directory = rustix::fs::openat(&self.fd, path, flags, Mode::empty())?;
-            rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory))
-        };
-        (0..=self.made)
-            .try_for_each(|above| sync(&format!("./{}", "../".repeat(above))))
-            .map_err(Error::at("write to the disk directory", &self.path))
+        // A descriptor of a path alone, as this one is, cannot be synced.
+        let own = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        let above = self.made.iter().map(|made| match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        });
+        let above = above.map(|path| rustix::fs::open(path, flags, Mode::empty()));
+        let opened = std::iter::once(own).chain(above).collect::<rustix::io::Result<_>>();
+        opened.map(DirectoriesToSync).map_err(Error::at("sync directory", &self.path))
     }
 
     /// Removes `name` from it, if it is there.
@@ -145,9 +164,21 @@ impl Directory {
     /// [`Error::Path`]
     pub fn remove(&self, name: &FileName) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::at("remove", self.path.join(name))(errno)),
         }
+    }
+}
+
+/// A directory and those above it that got a new name when it was made.
+#[derive(Debug)]
+pub(crate) struct DirectoriesToSync(Vec<OwnedFd>);
+
+impl DirectoriesToSync {
+    /// Waits until the names in all of them are on the disk.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        let sync = |directory| rustix::io::retry_on_intr(|| rustix::fs::fsync(directory));
+        Ok(self.0.iter().try_for_each(sync)?)
     }
 }
 
@@ -155,6 +186,13 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether what file systems keep in reserve is for this process: to that it takes a capability, which
+/// root in a container may lack.
+fn may_use_reserve() -> bool {
+    let capabilities = rustix::thread::capabilities(None);
+    capabilities.is_ok_and(|it| it.effective.contains(CapabilitySet::SYS_RESOURCE))
 }
 
 #[cfg(test)]
@@ -166,9 +204,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
         let made = Directory::open_or_create(&path).unwrap();
-        assert_eq!(made.made, 2);
-        made.sync().unwrap();
-        assert_eq!(Directory::open_or_create(&path).unwrap().made, 0);
+        assert_eq!(made.made, [path.clone(), root.path().join("a")]);
+        made.open_to_sync().unwrap().sync().unwrap();
+        assert!(Directory::open_or_create(&path).unwrap().made.is_empty());
         assert!(path.is_dir());
     }
 

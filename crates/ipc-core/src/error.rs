@@ -16,7 +16,7 @@ pub enum Error {
     /// A system call on something with a path failed.
     #[error("cannot {operation} {path:?}")]
     Path {
-        /// What was being done, as a verb phrase: `open`, `write received file in`.
+        /// What was being done, as a verb phrase: `open`, `write to a file in`.
         operation: &'static str,
         /// To what.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum Error {
     },
     /// The copies surely do not fit.
     #[error(
-        "{peers} copies of {size} bytes need {needed} bytes, {path:?} has room for {available}"
+        "{peers} copies of {size} bytes need {needed} bytes, {path:?} has room for {available}: free some, use fewer peers or choose another directory"
     )]
     NoRoom {
         /// Number of copies.
@@ -92,6 +92,14 @@ pub enum Error {
         available: u64,
         /// The destination.
         path: PathBuf,
+    },
+    /// A received file has its final name, but the name may not be on the disk.
+    #[error("{path:?} is stored, but not known to be on the disk")]
+    NotSynced {
+        /// The received file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The calling process has more than one thread, so it may not fork peers.
     #[error("a process with {0} threads cannot fork peers: start the copy before other threads")]

@@ -1,4 +1,4 @@
-//! Calls that may be interrupted, refused for now, or cut short, made whole.
+//! Calls that may be interrupted, refused for now, or cut short, made whole; and how long waits last.
 //!
 //! Who waits for bytes asks here for "all of these" and gets them, the end, or an error. Only loops
 //! that must not wait, because they serve many, handle `EAGAIN` themselves.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// How long any wait lasts before the waiting side looks whether the other side still lives.
+/// How long any wait lasts, at most, before the waiting side looks whether the other side still lives.
 ///
 /// No wake-up depends on it: it bounds only how long a death can go unnoticed that no descriptor
 /// or semaphore announces.

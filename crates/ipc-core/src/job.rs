@@ -147,7 +147,7 @@ impl Job {
             nearest.check_writable()?;
             let exists = nearest.path() == path;
             if exists {
-                self.check_not_source(&nearest, peer, copies)?;
+                self.check_known_names(&nearest, peer, copies)?;
             }
             let (device, inode) = nearest.identity()?;
             // Different paths can lead to one directory, by links or by `..`.
@@ -176,8 +176,9 @@ impl Job {
         Ok(())
     }
 
-    /// With a process id in it a name is not known yet; each peer checks its own, at its commit.
-    fn check_not_source(
+    /// Checks that no final name is the source. With a process id in it a name is not known yet; then each
+    /// peer checks its own, at its commit.
+    fn check_known_names(
         &self,
         directory: &Directory,
         first: PeerId,

@@ -90,6 +90,8 @@ mod copy;
 mod directory;
 mod error;
 mod file_name;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod header;
 pub mod io;
 mod job;

@@ -27,15 +27,15 @@ pub(crate) fn run<T: Transport>(
         return Err(Error::Invalid { what: "header", reason }.into());
     }
     let name = run.job.final_name(me, std::process::id(), &header.name)?;
-    // To be killed with the server would leave a file's name behind, if it must have one. That the
-    // server is gone shows in time.
+    // Where the file must have a hidden name, a peer that is killed with the server would leave it
+    // behind. So it outlives the server, and learns of its end by the control channel.
     let hidden = run.hidden_name(me)?;
     let mut file = process::shielded(
         || ReceivedFile::create(directory, header, hidden),
-        ReceivedFile::has_name,
+        ReceivedFile::is_under_hidden_name,
     )?;
     if let Err(failure) = fill(run, connection, server, &mut file) {
-        if !file.has_name() {
+        if !file.is_under_hidden_name() {
             // To free a large file takes a while. The process's end does it, after the server has
             // been told and waits for this peer no longer.
             std::mem::forget(file);
@@ -43,6 +43,8 @@ pub(crate) fn run<T: Transport>(
         return Err(failure);
     }
 
+    // Now, as an error after the commit would be one of a copy that has its name.
+    let to_sync = run.job.sync.then(|| directory.open_to_sync()).transpose()?;
     server.say(&FromPeer::Consumed { bytes: file.length() })?;
     server.await_commit()?;
     // From here on the copy is known to be whole, so the server's death is no reason to leave it
@@ -50,8 +52,9 @@ pub(crate) fn run<T: Transport>(
     process::outlive_parent()?;
     run.job.check_is_not_source(directory, &name)?;
     file.commit(&name, run.job.existing)?;
-    if run.job.sync {
-        directory.sync()?;
+    if let Some(directories) = to_sync {
+        let path = || directory.path().join(&name);
+        directories.sync().map_err(|source| Error::NotSynced { path: path(), source })?;
     }
     server.say(&FromPeer::Stored)?;
     Ok(())

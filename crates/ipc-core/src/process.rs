@@ -1,7 +1,6 @@
 //! Processes: forking a child that can do no harm to its parent, and learning how it ended.
 //!
-//! The only file of this crate with `unsafe` code: `fork`, `_exit` and `close_range` are the calls
-//! that rustix does not offer.
+//! Here are the calls that rustix does not offer: `fork`, `_exit` and `close_range`.
 #![allow(unsafe_code, reason = "fork, _exit and close_range are unsafe libc calls")]
 
 use std::fmt;
@@ -84,8 +83,7 @@ impl Child {
 
     /// Kills it.
     pub fn kill(&self) {
-        // "No such process" no child is before it is waited for, and "no permission" leaves
-        // nothing to try.
+        // It has not been waited for, so it exists; and after EPERM there is nothing left to try.
         let _ = rustix::process::kill_process(self.0, Signal::KILL);
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -58,7 +58,7 @@ pub struct ReceivedFile<'d> {
     /// A name to use where a file must have one before it may have its final one.
     hidden: FileName,
     /// Whether it stands under its hidden name now.
-    is_named: bool,
+    has_hidden_name: bool,
     /// Bytes stored.
     length: u64,
     /// Size that the file has been given ahead of its bytes.
@@ -82,7 +82,7 @@ impl<'d> ReceivedFile<'d> {
         let nameless = retry(directory, PollFlags::empty(), || {
             rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode)
         });
-        let (fd, is_named) = match nameless {
+        let (fd, has_hidden_name) = match nameless {
             Ok(fd) => (fd, false),
             Err(error) if is_unsupported(&error) => {
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
@@ -93,7 +93,7 @@ impl<'d> ReceivedFile<'d> {
             }
             Err(error) => return Err(failed()(error)),
         };
-        let mut file = Self { directory, fd, hidden, is_named, length: 0, allocated: 0 };
+        let mut file = Self { directory, fd, hidden, has_hidden_name, length: 0, allocated: 0 };
         // To reserve nothing is an error.
         if let Some(size) = header.size.filter(|&size| size > 0) {
             file.allocate(size)?;
@@ -172,8 +172,8 @@ impl<'d> ReceivedFile<'d> {
     }
 
     /// Whether it stands under its hidden name, so that its process must not be killed carelessly.
-    pub(crate) fn has_name(&self) -> bool {
-        self.is_named
+    pub(crate) fn is_under_hidden_name(&self) -> bool {
+        self.has_hidden_name
     }
 
     /// Takes back all but the first `length` bytes, which is no more than are stored.
@@ -214,7 +214,7 @@ impl<'d> ReceivedFile<'d> {
     /// [`Error::Path`]
     pub fn sync(&self) -> Result<(), Error> {
         rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.fd))
-            .map_err(|errno| self.failed("write to the disk a file in")(errno.into()))
+            .map_err(|errno| self.failed("sync a file in")(errno.into()))
     }
 
     /// Gives the file its final name.
@@ -223,12 +223,12 @@ impl<'d> ReceivedFile<'d> {
     /// [`Error::Path`], with [`std::io::ErrorKind::AlreadyExists`] under [`Existing::Keep`].
     pub fn commit(mut self, name: &FileName, existing: Existing) -> Result<(), Error> {
         let failed = |error| Error::at("store", self.directory.path().join(name))(error);
-        if !self.is_named {
-            match link(&self.fd, self.directory, name) {
+        if !self.has_hidden_name {
+            match self.directory.try_link(&self.fd, name) {
                 Err(Errno::EXIST) if existing == Existing::Replace => {
                     // linkat cannot replace; rename can, but wants a name to begin with.
-                    link(&self.fd, self.directory, &self.hidden).map_err(failed)?;
-                    self.is_named = true;
+                    self.directory.try_link(&self.fd, &self.hidden).map_err(failed)?;
+                    self.has_hidden_name = true;
                 }
                 result => return result.map_err(failed),
             }
@@ -239,10 +239,10 @@ impl<'d> ReceivedFile<'d> {
                 rustix::fs::renameat(self.directory, from, self.directory, to)
             }
             // Unlike RENAME_NOREPLACE, a second link is known to every file system with links.
-            Existing::Keep => link(&self.fd, self.directory, name),
+            Existing::Keep => self.directory.try_link(&self.fd, name),
         };
         renamed.map_err(failed)?;
-        self.is_named = existing == Existing::Keep;
+        self.has_hidden_name = existing == Existing::Keep;
         Ok(())
     }
 
@@ -254,31 +254,10 @@ impl<'d> ReceivedFile<'d> {
 /// A file that failed under its hidden name takes the name along.
 impl Drop for ReceivedFile<'_> {
     fn drop(&mut self) {
-        if self.is_named {
+        if self.has_hidden_name {
             // Nothing is left to do about a failure: whoever made the peer tries once more.
             let _ = self.directory.remove(&self.hidden);
         }
-    }
-}
-
-/// Names the open file `fd`, made with `O_TMPFILE`, in `directory`, where nothing may have this name
-/// yet.
-///
-/// `AT_EMPTY_PATH` is refused with `ENOENT` to callers
-/// without `CAP_DAC_READ_SEARCH` before Linux 6.10, and after it to those whose credentials are
-/// not those that opened the file; the path through `/proc` has no such condition.
-pub(crate) fn link(
-    fd: impl AsFd,
-    directory: &Directory,
-    name: &FileName,
-) -> rustix::io::Result<()> {
-    let name = name.as_bytes();
-    match rustix::fs::linkat(&fd, "", directory, name, AtFlags::EMPTY_PATH) {
-        Err(Errno::NOENT) => {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
-            rustix::fs::linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)
-        }
-        result => result,
     }
 }
 
@@ -312,8 +291,8 @@ mod tests {
 
     /// The same file as a file system without `O_TMPFILE` has it.
     fn under_hidden_name(mut file: ReceivedFile<'_>) -> ReceivedFile<'_> {
-        link(&file.fd, file.directory, &file.hidden).unwrap();
-        file.is_named = true;
+        file.directory.try_link(&file.fd, &file.hidden).unwrap();
+        file.has_hidden_name = true;
         file
     }
 

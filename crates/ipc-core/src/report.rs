@@ -45,7 +45,7 @@ pub struct PeerReport {
     /// What became of it.
     pub outcome: Outcome,
     /// Whether it held the others up, and had to read the rest of the source by itself.
-    pub detached: bool,
+    pub is_detached: bool,
 }
 
 /// What became of a peer's copy.
@@ -86,7 +86,7 @@ impl Report {
 
     /// The peers that were detached.
     pub fn detached(&self) -> impl Iterator<Item = &PeerReport> {
-        self.peers.iter().filter(|peer| peer.detached)
+        self.peers.iter().filter(|peer| peer.is_detached)
     }
 
     /// The peers that failed, and why.
@@ -108,7 +108,10 @@ impl Failure {
     /// Why a peer was taken out of the run under [`OnSlow::Drop`](crate::OnSlow::Drop).
     #[must_use]
     pub fn slow() -> Self {
-        Self { message: "it held the other peers up".to_owned(), errno: None }
+        Self {
+            message: "it was dropped, because it held the other peers up".to_owned(),
+            errno: None,
+        }
     }
 }
 

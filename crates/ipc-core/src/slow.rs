@@ -15,20 +15,24 @@ pub enum OnSlow {
     Drop,
 }
 
-/// Tells a peer that holds the others up from one that merely is the last of a round.
+/// Decides when a peer has held the others up for too long.
 ///
-/// Somebody always is the last. Where peers outnumber processors, half of them are done with a round
-/// when half of its time is over, however equal they are. So patience ends only where half of the
-/// peers have had nothing to do for three quarters of a time. How long that must be grows with the run,
-/// an eighth of its time so far, so that short runs do not lose most of theirs and long ones bear
-/// hiccups.
+/// Some peer is always the last of a round, and with more peers than processors half of them wait half
+/// of the time, however equal they are. So only delays count in which at least half of the peers were
+/// idle because of one. Patience ends once such delays fill three quarters of a span and add up to an
+/// eighth of the run so far: short runs do not lose most of their time, and long ones bear hiccups. It is
+/// [`LEAST`](Self::LEAST) at least and [`MOST`](Self::MOST) at most.
+///
+/// That is for [`OnSlow::Detach`], where a wrong guess costs little. To drop a peer cannot be undone, and
+/// a busy machine may well not let it run for a while: that takes delays of
+/// [`BEFORE_DROP`](Self::BEFORE_DROP).
 ///
 /// ```
 /// use std::time::Duration;
-/// use ipc_core::Patience;
+/// use ipc_core::{OnSlow, Patience};
 ///
 /// let at = Duration::from_millis;
-/// let mut patience = Patience::new(at(0));
+/// let mut patience = Patience::new(OnSlow::Detach, at(0));
 /// assert!(!patience.ends(at(0), at(7)));
 /// assert!(!patience.ends(at(8), at(14)));
 /// assert!(patience.ends(at(15), at(18)));
@@ -43,6 +47,8 @@ pub struct Patience {
     delayed: Duration,
     /// When the last of them was over.
     until: Duration,
+    /// The least and the most that is too much.
+    limits: (Duration, Duration),
 }
 
 impl Patience {
@@ -52,10 +58,18 @@ impl Patience {
     /// A time of being held up that always is too much.
     pub const MOST: Duration = Duration::from_millis(100);
 
+    /// Delays that are too much if the peer is to be dropped.
+    pub const BEFORE_DROP: Duration = Duration::from_secs(2);
+
     /// Patience for a run that begins `now`, by [`io::now`](crate::io::now).
     #[must_use]
-    pub fn new(now: Duration) -> Self {
-        Self { began: now, since: now, delayed: Duration::ZERO, until: now }
+    pub fn new(on_slow: OnSlow, now: Duration) -> Self {
+        let limits = match on_slow {
+            OnSlow::Detach => (Self::LEAST, Self::MOST),
+            OnSlow::Drop => (Self::BEFORE_DROP, Self::BEFORE_DROP),
+            OnSlow::Wait => (Duration::MAX, Duration::MAX),
+        };
+        Self { began: now, since: now, delayed: Duration::ZERO, until: now, limits }
     }
 
     /// Notes that from `begin` to `end` at least half of the peers had nothing to do because of another
@@ -69,7 +83,7 @@ impl Patience {
             (self.since, self.delayed) = (begin, delay);
         }
         let run = self.until.saturating_sub(self.began);
-        let enough = self.delayed >= (run / 8).clamp(Self::LEAST, Self::MOST);
+        let enough = self.delayed >= (run / 8).clamp(self.limits.0, self.limits.1);
         if enough {
             (self.since, self.delayed) = (self.until, Duration::ZERO);
         }
@@ -84,7 +98,7 @@ mod tests {
     /// Whether delays of `delay` ms, with `pause` ms between them, are ever too much, from so many
     /// ms into a run.
     fn is_too_much(delay: u64, pause: u64, run: u64) -> bool {
-        let mut patience = Patience::new(Duration::from_secs(1000));
+        let mut patience = Patience::new(OnSlow::Detach, Duration::from_secs(1000));
         (0..1000).any(|round| {
             let begin = 1_000_000 + run + round * (delay + pause);
             patience.ends(Duration::from_millis(begin), Duration::from_millis(begin + delay))
@@ -110,8 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_dropped_has_more_time() {
+        for (on_slow, enough) in [(OnSlow::Drop, Some(2000)), (OnSlow::Wait, None)] {
+            let mut patience = Patience::new(on_slow, Duration::ZERO);
+            let mut ends = (0..100_000)
+                .filter(|&end| patience.ends(Duration::ZERO, Duration::from_millis(end)));
+            assert_eq!(ends.next(), enough);
+        }
+    }
+
+    #[test]
     fn no_time_is_counted_twice() {
-        let mut patience = Patience::new(Duration::from_millis(1000));
+        let mut patience = Patience::new(OnSlow::Detach, Duration::from_millis(1000));
         let at = Duration::from_millis;
         assert!(!patience.ends(at(1000), at(1009)));
         assert!(!patience.ends(at(1000), at(1009)));

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use crate::io::{SLICE, read, read_at, wait_ready};
 use crate::{Error, FileHeader, FileName};
 
-/// The file being copied, or a stream that is not known to end before it does.
+/// The file being copied, or a stream, of which only its end tells the length.
 ///
 /// ```
 /// use ipc_core::Source;
@@ -60,15 +60,17 @@ impl Source {
         let stat = rustix::fs::fstat(&fd).map_err(Error::at("read the size of", path))?;
         let not_copyable =
             |kind, advice| Err(Error::NotCopyable { path: path.to_owned(), kind, advice });
-        let by_stdin = "; give it as standard input, with - for its name";
+        let by_stdin = "; redirect it to standard input and give - as FILE";
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                // A size of 0 is no answer: files in /proc have it whatever they hold.
-                let size = u64::try_from(stat.st_size).ok().filter(|&size| size > 0);
+                let size = honest_size(&fd, &stat).map_err(Error::at("read", path))?;
                 Ok(Self::new(fd, path, name, size, &stat))
             }
             FileType::Fifo => Ok(Self::new(fd, path, name, None, &stat)),
-            FileType::Directory => not_copyable("a directory", ""),
+            FileType::Directory => not_copyable(
+                "a directory",
+                "; copy its files, or a tar of it through standard input",
+            ),
             FileType::CharacterDevice => not_copyable("a character device", by_stdin),
             FileType::BlockDevice => not_copyable("a block device", by_stdin),
             _ => not_copyable("not a file", ""),
@@ -158,6 +160,12 @@ impl Source {
         self.header.size.is_some()
     }
 
+    /// Whether it is a regular file, whatever its size says, and so not a stream that can be read only once.
+    #[must_use]
+    pub fn is_regular(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// A reader that begins at byte `offset` of a source that can be shared.
     pub(crate) fn reader_from(&self, offset: u64) -> SourceReader<'_> {
         SourceReader { source: self, offset, ended: false }
@@ -191,6 +199,16 @@ fn await_write(fd: &OwnedFd) {
         let _ = rustix::fs::seek(fd, SeekFrom::Data(position));
         let _ = rustix::fs::seek(fd, SeekFrom::Start(position));
     }
+}
+
+/// The size of a regular file, in bytes, if it is that of its contents.
+///
+/// Files in `/proc` have a size of 0 whatever they hold, and files in `/sys` that of a page: such a file
+/// has no last byte where its size says.
+fn honest_size(fd: &OwnedFd, stat: &Stat) -> std::io::Result<Option<u64>> {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let Some(last) = size.checked_sub(1) else { return Ok(None) };
+    Ok((read_at(fd, &mut [0], last)? == 1).then_some(size))
 }
 
 fn modified(stat: &Stat) -> (i64, u32) {

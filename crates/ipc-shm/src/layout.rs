@@ -4,7 +4,7 @@
 //! offset 0          server page    the file header, the sequence number, whom the server waits for
 //!        4096       block lengths  4 bytes for each block of the ring
 //!        then       detached       4 bytes for each peer: not 0 once the server waits for it no more
-//!        next page  peer pages     one for each peer: its number of reads, since when it is idle
+//!        next page  peer pages     one for each peer: its number of reads, times of its own
 //!        next page  ring           the blocks' bytes, one block right behind the other
 //! ```
 //!
@@ -86,6 +86,8 @@ pub(crate) struct PeerPage {
     /// Since when the peer has had nothing to do but sleep on the sequence number, in nanoseconds of the
     /// monotonic clock; 0 while it has.
     pub(crate) idle_since: AtomicU64,
+    /// When the peer last ended a sleep of the server, by the same clock; 0 if never.
+    pub(crate) posted_at: AtomicU64,
 }
 
 /// Keeps a word that is written often from sharing a cache line with others. 128 bytes, as
@@ -100,6 +102,7 @@ const _: () = {
     assert!(size_of::<ServerPage>() as u64 <= PAGE);
     assert!(offset_of!(PeerPage, number_of_reads) == 0);
     assert!(offset_of!(PeerPage, idle_since) == 128);
+    assert!(offset_of!(PeerPage, posted_at) == 136);
     assert!(size_of::<PeerPage>() as u64 <= PAGE);
 };
 
@@ -112,20 +115,19 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout for a file of `size` bytes, if known: a small one has fewer blocks than it may have.
+    /// The layout for a file of `size` bytes, if known: a small one has fewer and smaller blocks than it
+    /// may have.
     pub(crate) fn new(
         peers: PeerCount,
         blocks: BlockCount,
         block_size: BlockSize,
         size: Option<u64>,
     ) -> Self {
-        let useful = size.map_or(u64::MAX, |size| useful_blocks(size, block_size.get().into()));
+        let whole = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(u32::MAX);
+        let block_size = block_size.get().min(whole.max(1));
+        let useful = size.map_or(u64::MAX, |size| useful_blocks(size, block_size.into()));
         let useful = u32::try_from(useful).unwrap_or(u32::MAX);
-        Self {
-            peers: peers.get(),
-            block_count: blocks.get().min(useful),
-            block_size: block_size.get(),
-        }
+        Self { peers: peers.get(), block_count: blocks.get().min(useful), block_size }
     }
 
     pub(crate) fn block_length(&self, slot: u32) -> u64 {
@@ -152,9 +154,9 @@ impl Layout {
 
 /// Blocks beyond which a ring for a file of `size` bytes costs more time than it saves.
 ///
-/// No file needs more than its own blocks and one that ends it. And each page of the ring costs some 5
-/// microseconds, once, to be made and to come into the processes' page tables; a ring of less than
-/// 2.5 MiB costs 2% to 20% of the copying. That is even where the file is about 32 times as long.
+/// No file needs more than its own blocks and one that ends it. A ring shorter than 2.5 MiB slows the
+/// copying by 2% to 20%; a longer one costs 5 microseconds for each page, which must be made and mapped.
+/// The two break even where the file is about 32 times as long as the ring.
 fn useful_blocks(size: u64, block_size: u64) -> u64 {
     let needed = size.div_ceil(block_size).saturating_add(1);
     let worthwhile = (size / FILE_PER_RING).max(SHORT_RING).div_ceil(block_size);
@@ -206,6 +208,15 @@ mod tests {
         assert_eq!([1, 8, 20, 40, 80, 1000].map(default), [8, 8, 8, 16, 32, 32]);
         assert_eq!(layout(1, 4, 80 << 10, Some(1 << 40)).block_count, 4);
         assert_eq!(layout(1, 1000, 4096, Some(1 << 20)).block_count, 160);
+    }
+
+    #[test]
+    fn a_block_is_no_larger_than_the_file() {
+        for (size, block_size) in
+            [(0, 1), (1, 1), (4096, 4096), (81_921, 81_920), (1 << 40, 81_920)]
+        {
+            assert_eq!(layout(1, 32, 81_920, Some(size)).block_size, block_size, "{size}");
+        }
     }
 
     #[test]

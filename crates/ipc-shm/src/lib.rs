@@ -2,18 +2,21 @@
 //!
 //! The server reads the source into the blocks of a ring and raises a *sequence number*; each peer
 //! stores the blocks that are new to it and raises its *number of reads*. A block is filled anew
-//! once every live peer has read it. With one block this is lockstep; with more the server reads
+//! once every peer that lives, and is not detached, has read it. With one block this is lockstep; with more the server reads
 //! ahead, and a peer stores all that is ready with one `write`.
 //!
 //! | in the segment | written by | meaning |
 //! | --- | --- | --- |
 //! | file header | server, once | name, size or "unknown", mode, times |
 //! | sequence number | server | blocks published; a futex that peers sleep on |
-//! | block size, one per block | server | bytes in it; 0 ends the file |
+//! | awaited | server | which peer it sleeps for, and until which number of reads |
+//! | block length, one per block | server | bytes in it; 0 ends the file |
+//! | detached, one per peer | server | not 0 once it waits for this peer no more |
 //! | ring | server | the blocks' bytes |
 //! | number of reads, one per peer | this peer | blocks it has stored |
+//! | idle since, one per peer | this peer | since when it has had nothing to do |
 //!
-//! A peer may write its own number and nothing else in the segment, by the protection of its mapping.
+//! A peer may write its own two words and nothing else in the segment, by the protection of its mapping.
 //! The server, when the ring is full, sleeps on a named semaphore; the peer whose read frees the next
 //! blocks posts it. (A peer could spoil the semaphore too. Then the server wakes too often, or only
 //! when its slice of time is over; the bytes are right all the same.) Nobody spins, and every sleep
@@ -53,6 +56,8 @@
 mod error;
 #[cfg(not(loom))]
 mod futex;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(all(test, loom))]

@@ -21,6 +21,7 @@ struct Model {
     blocks: Vec<Block>,
     number_of_reads: Vec<AtomicU32>,
     idle_since: Vec<AtomicU64>,
+    posted_at: Vec<AtomicU64>,
     /// Nothing in most models, which would take minutes with more to look at.
     detached: Vec<AtomicU32>,
     /// The kernel's lock around looking at a futex and going to sleep on it.
@@ -70,6 +71,7 @@ impl Model {
             blocks: (0..blocks).map(block).collect(),
             number_of_reads: words(peers),
             idle_since: (0..peers).map(|_| AtomicU64::new(0)).collect(),
+            posted_at: (0..peers).map(|_| AtomicU64::new(0)).collect(),
             detached: words(if detaches { peers } else { 0 }),
             futex: Mutex::new(()),
             wake_up: Condvar::new(),
@@ -95,6 +97,9 @@ impl Shared for &Model {
     fn idle_since(&self, peer: u32) -> &AtomicU64 {
         &self.idle_since[peer as usize]
     }
+    fn posted_at(&self, peer: u32) -> &AtomicU64 {
+        &self.posted_at[peer as usize]
+    }
     fn detached(&self, peer: u32) -> Option<&AtomicU32> {
         self.detached.get(peer as usize)
     }
@@ -111,6 +116,9 @@ impl Shared for &Model {
     fn wake_sleepers(&self) {
         let _lock = self.futex.lock().unwrap();
         self.wake_up.notify_all();
+    }
+    fn longest_sleep(&self) -> u64 {
+        1
     }
     fn sleep_until_post(&self) {
         let mut posts = self.semaphore.lock().unwrap();

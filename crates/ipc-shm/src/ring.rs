@@ -34,6 +34,8 @@ pub(crate) trait Shared {
     fn number_of_reads(&self, peer: u32) -> &AtomicU32;
     /// Since when a peer has had nothing to do ([`Shared::now`]); 0 while it has. Written by this peer.
     fn idle_since(&self, peer: u32) -> &AtomicU64;
+    /// When a peer last ended a sleep of the server ([`Shared::now`]). Written by this peer.
+    fn posted_at(&self, peer: u32) -> &AtomicU64;
     /// Whether the server no longer waits for a peer; 0 is no. Written by the server. `None` where it
     /// waits for everybody.
     fn detached(&self, peer: u32) -> Option<&AtomicU32>;
@@ -45,8 +47,10 @@ pub(crate) trait Shared {
     fn sleep_while(&self, seen: u32);
     /// Server: wakes all who sleep so.
     fn wake_sleepers(&self);
-    /// Server: sleeps until somebody posts, for a while at most.
+    /// Server: sleeps until somebody posts, for [`Shared::longest_sleep`] at most.
     fn sleep_until_post(&self);
+    /// How long that is, in nanoseconds.
+    fn longest_sleep(&self) -> u64;
     /// Peer: wakes the server.
     fn post(&self);
 }
@@ -167,7 +171,8 @@ impl<S: Shared> Producer<S> {
             if sleeps {
                 let begin = self.watches.then(|| self.shared.now());
                 self.shared.sleep_until_post();
-                self.delay = begin.and_then(|begin| self.delay_since(begin, peer));
+                let reads = self.look_at(peer)?.unwrap_or(0);
+                self.delay = begin.and_then(|begin| self.delay_since(begin, peer, reads >= needed));
             }
             self.shared.awaited().store(0, Ordering::Relaxed);
             if sleeps {
@@ -208,19 +213,24 @@ impl<S: Shared> Producer<S> {
     }
 
     /// How long at least half of the peers have had nothing to do while the server slept for `peer`,
-    /// from `begin` on.
-    fn delay_since(&self, begin: u64, peer: u32) -> Option<Delay> {
-        let to = self.shared.now();
+    /// from `begin` on, until this one `has_come`.
+    fn delay_since(&self, begin: u64, peer: u32, has_come: bool) -> Option<Delay> {
+        // If not, it was the server that slept on, for want of a processor.
+        let to = self.shared.now().min(begin.saturating_add(self.shared.longest_sleep()));
+        let to =
+            if has_come { to.min(self.shared.posted_at(peer).load(Ordering::Relaxed)) } else { to };
         let all = truncated(self.published);
         let has_all =
             |&peer: &u32| self.shared.number_of_reads(peer).load(Ordering::Relaxed) == all;
         let since = |peer| self.shared.idle_since(peer).load(Ordering::Relaxed);
+        let others = self.live().filter(|&other| other != peer);
         let mut idle: Vec<u64> =
-            self.live().filter(has_all).map(since).filter(|&since| since != 0).collect();
+            others.filter(has_all).map(since).filter(|&since| since != 0).collect();
         let half = self.live().count().div_ceil(2);
         let last = half.checked_sub(1).filter(|&last| last < idle.len())?;
         let (_, &mut since, _) = idle.select_nth_unstable(last);
-        Some(Delay { peer, from: since.max(begin), to })
+        let from = since.max(begin);
+        (from < to).then_some(Delay { peer, from, to })
     }
 
     fn slowest_known(&self) -> Option<(u32, u64)> {
@@ -411,6 +421,7 @@ impl<S: Shared> ReadyBlocks<'_, S> {
         fence(Ordering::SeqCst);
         let awaited = Awaited::decode(shared.awaited().load(Ordering::Relaxed));
         if awaited.is_some_and(|awaited| awaited.is_reached(consumer.peer, before, now)) {
+            shared.posted_at(consumer.peer).store(shared.now(), Ordering::Relaxed);
             shared.post();
         }
         !consumer.is_detached()
@@ -453,4 +464,143 @@ fn slot(number: u64, block_count: u32) -> u32 {
 #[allow(clippy::cast_possible_truncation, reason = "shared counts wrap at 2^32 by design")]
 fn truncated(count: u64) -> u32 {
     count as u32
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Words of `PEERS` peers and a ring of one block; nobody else uses them, so no sleep is one.
+    struct Words {
+        sequence_number: AtomicU32,
+        awaited: AtomicU64,
+        length: AtomicU32,
+        reads: [AtomicU32; PEERS],
+        idle_since: [AtomicU64; PEERS],
+        posted_at: [AtomicU64; PEERS],
+        now: Cell<u64>,
+        /// What happens while the server sleeps.
+        meanwhile: fn(&Words),
+    }
+
+    const PEERS: usize = 3;
+    const LONGEST_SLEEP: u64 = 15;
+
+    impl Words {
+        fn new(meanwhile: fn(&Words)) -> Self {
+            Self {
+                sequence_number: AtomicU32::new(0),
+                awaited: AtomicU64::new(0),
+                length: AtomicU32::new(0),
+                reads: Default::default(),
+                idle_since: Default::default(),
+                posted_at: Default::default(),
+                now: Cell::new(100),
+                meanwhile,
+            }
+        }
+
+        /// What the server makes of a sleep with a full ring, with so many peers.
+        fn delay(&self, peers: u32) -> Option<Delay> {
+            let mut ring = Producer::new(self, peers, 1, 1);
+            ring.watch();
+            assert!(!ring.reserve(1).publish(1, false));
+            ring.wait_for_room(1).unwrap();
+            ring.take_delay()
+        }
+
+        /// A peer has read the block, and has been idle since then.
+        fn has_read(&self, peer: usize, at: u64) {
+            self.reads[peer].store(1, Ordering::Relaxed);
+            self.idle_since[peer].store(at, Ordering::Relaxed);
+            self.posted_at[peer].store(at, Ordering::Relaxed);
+        }
+    }
+
+    impl Shared for &Words {
+        fn sequence_number(&self) -> &AtomicU32 {
+            &self.sequence_number
+        }
+        fn awaited(&self) -> &AtomicU64 {
+            &self.awaited
+        }
+        fn block_length(&self, _: u32) -> &AtomicU32 {
+            &self.length
+        }
+        fn number_of_reads(&self, peer: u32) -> &AtomicU32 {
+            &self.reads[peer as usize]
+        }
+        fn idle_since(&self, peer: u32) -> &AtomicU64 {
+            &self.idle_since[peer as usize]
+        }
+        fn posted_at(&self, peer: u32) -> &AtomicU64 {
+            &self.posted_at[peer as usize]
+        }
+        fn detached(&self, _: u32) -> Option<&AtomicU32> {
+            None
+        }
+        fn now(&self) -> u64 {
+            self.now.get()
+        }
+        fn sleep_while(&self, _: u32) {}
+        fn wake_sleepers(&self) {}
+        fn sleep_until_post(&self) {
+            (self.meanwhile)(self);
+        }
+        fn longest_sleep(&self) -> u64 {
+            LONGEST_SLEEP
+        }
+        fn post(&self) {}
+    }
+
+    #[test]
+    fn a_peer_that_lets_the_others_wait_delays_them() {
+        let words = Words::new(|words| {
+            words.has_read(1, 103);
+            words.has_read(2, 105);
+            words.now.set(115);
+        });
+        assert_eq!(words.delay(3), Some(Delay { peer: 0, from: 105, to: 115 }));
+    }
+
+    #[test]
+    fn it_does_so_until_it_has_read() {
+        let words = Words::new(|words| {
+            words.has_read(1, 103);
+            words.has_read(2, 105);
+            words.has_read(0, 109);
+            words.now.set(115);
+        });
+        assert_eq!(words.delay(3), Some(Delay { peer: 0, from: 105, to: 109 }));
+    }
+
+    #[test]
+    fn that_the_server_oversleeps_is_not_its_fault() {
+        let words = Words::new(|words| {
+            words.has_read(1, 103);
+            words.now.set(9000);
+        });
+        assert_eq!(words.delay(2), Some(Delay { peer: 0, from: 103, to: 100 + LONGEST_SLEEP }));
+        let words = Words::new(|words| {
+            words.has_read(0, 101);
+            words.has_read(1, 103);
+            words.now.set(9000);
+        });
+        assert_eq!(words.delay(2), None);
+    }
+
+    #[test]
+    fn a_peer_that_is_alone_or_one_of_many_delays_nobody() {
+        let words = Words::new(|words| {
+            words.has_read(0, 101);
+            words.now.set(115);
+        });
+        assert_eq!(words.delay(1), None);
+        let words = Words::new(|words| {
+            words.has_read(1, 103);
+            words.now.set(115);
+        });
+        assert_eq!(words.delay(3), None);
+    }
 }

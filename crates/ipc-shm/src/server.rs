@@ -27,13 +27,13 @@ pub(crate) fn serve(
         return Err(Error::NotForThis);
     }
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
-    // To read a stream twice is no way to help anybody.
+    // A stream cannot be read twice, so nobody can be detached from it.
     let can_detach = source.can_be_shared();
     let on_slow = if on_slow == OnSlow::Detach && !can_detach { OnSlow::Wait } else { on_slow };
     if on_slow != OnSlow::Wait {
         ring.watch();
     }
-    Server { memory, ring, source, peers, on_slow, patience: Patience::new(now()) }.run()
+    Server { memory, ring, source, peers, on_slow, patience: Patience::new(on_slow, now()) }.run()
 }
 
 /// One run, from the first block to the last.
@@ -77,15 +77,16 @@ impl Server<'_, '_> {
                     false
                 }
             };
-            if let Some(delay) = self.ring.take_delay() {
-                self.judge(delay);
-            }
             if !has_room {
+                // Whoever has failed is not slow as well.
                 self.peers.update()?;
             }
             let is_gone = |&peer: &u32| !self.peers.is_receiving(PeerId(peer));
             let gone: Vec<_> = self.ring.live().filter(is_gone).collect();
             gone.into_iter().for_each(|peer| self.ring.leave_out(peer));
+            if let Some(delay) = self.ring.take_delay() {
+                self.judge(delay);
+            }
             if self.ring.live().next().is_none() {
                 return Ok(false);
             }
@@ -99,7 +100,7 @@ impl Server<'_, '_> {
     fn judge(&mut self, delay: Delay) {
         let Delay { peer, from, to } = delay;
         let (from, to) = (Duration::from_nanos(from), Duration::from_nanos(to));
-        if !self.patience.ends(from, to) {
+        if !self.patience.ends(from, to) || !self.ring.live().any(|live| live == peer) {
             return;
         }
         match self.on_slow {
@@ -112,7 +113,10 @@ impl Server<'_, '_> {
                     self.peers.source_ended(size);
                 }
             }
-            OnSlow::Drop => self.peers.fail(PeerId(peer), Failure::slow()),
+            OnSlow::Drop => {
+                self.peers.fail(PeerId(peer), Failure::slow());
+                self.ring.leave_out(peer);
+            }
         }
     }
 

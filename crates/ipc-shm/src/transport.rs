@@ -1,5 +1,7 @@
 //! The transport: a segment, its semaphore, and the ring's way of sleeping on both.
 
+use std::time::Duration;
+
 use ipc_core::{
     FileHeader, OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport,
 };
@@ -19,8 +21,8 @@ use crate::{BlockCount, BlockSize, Error};
 pub struct Options {
     /// Bytes in a block. Default: 80 KiB.
     pub block_size: BlockSize,
-    /// Blocks in the ring, at most: a file that is not 32 times as long gets fewer. Default: 32. One is
-    /// lockstep.
+    /// Most blocks in the ring. A file that is less than 32 times as long as the ring gets a shorter one.
+    /// Default: 32; 1 is lockstep.
     pub blocks: BlockCount,
     /// What becomes of a peer that keeps the ring full while the others wait. Default: it is detached,
     /// if the source can be shared.
@@ -73,6 +75,14 @@ impl Transport for SharedMemory {
     }
 }
 
+/// How long the server sleeps at most: long enough to find that everybody waits for one, and short enough
+/// to do something about it.
+const LONGEST_SLEEP: Duration = Patience::LEAST;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Shared for &Memory {
     fn sequence_number(&self) -> &AtomicU32 {
         &self.segment.server_page().sequence_number.0
@@ -94,12 +104,16 @@ impl Shared for &Memory {
         &self.segment.peer_page(peer).idle_since
     }
 
+    fn posted_at(&self, peer: u32) -> &AtomicU64 {
+        &self.segment.peer_page(peer).posted_at
+    }
+
     fn detached(&self, peer: u32) -> Option<&AtomicU32> {
         Some(self.segment.detached(peer))
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(ipc_core::io::now().as_nanos()).unwrap_or(u64::MAX).max(1)
+        nanoseconds(ipc_core::io::now()).max(1)
     }
 
     fn sleep_while(&self, seen: u32) {
@@ -111,8 +125,11 @@ impl Shared for &Memory {
     }
 
     fn sleep_until_post(&self) {
-        // Long enough to find that everybody waits for one, and short enough to do something about it.
-        self.semaphore.wait(Patience::LEAST);
+        self.semaphore.wait(LONGEST_SLEEP);
+    }
+
+    fn longest_sleep(&self) -> u64 {
+        nanoseconds(LONGEST_SLEEP)
     }
 
     fn post(&self) {

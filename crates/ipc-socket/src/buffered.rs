@@ -24,14 +24,14 @@ pub(crate) struct Buffered<'s> {
     positions: Vec<Option<Position>>,
     /// Whether reading can mean waiting for somebody who writes.
     is_stream: bool,
-    /// When readers got everything that was read so far, in this order, by [`now`].
-    satisfied: Vec<Duration>,
+    /// When which reader got everything that was read so far, in this order, by [`now`].
+    satisfied: Vec<(PeerId, Duration)>,
 }
 
 impl<'s> Buffered<'s> {
     /// A feed for `readers` readers, which all start with the header.
-    pub(crate) fn new(source: &'s Source, options: Options, readers: usize) -> Result<Self, Error> {
-        Ok(Self {
+    pub(crate) fn new(source: &'s Source, options: Options, readers: usize) -> Self {
+        Self {
             source,
             reader: source.reader(),
             window: Window::new(
@@ -43,7 +43,7 @@ impl<'s> Buffered<'s> {
             positions: vec![Some(Position::default()); readers],
             is_stream: source.header().size.is_none(),
             satisfied: Vec::new(),
-        })
+        }
     }
 
     /// Lets `epoll` report under `token` that a stream has something to read again.
@@ -86,7 +86,7 @@ impl<'s> Buffered<'s> {
     /// readers wait for it.
     pub(crate) fn held_up(&self) -> Option<(PeerId, Duration)> {
         let last = self.window.readers().div_ceil(2).checked_sub(1)?;
-        let since = self.satisfied.get(last).filter(|_| self.window.is_full())?;
+        let (_, since) = self.satisfied.get(last).filter(|_| self.window.is_full())?;
         let readers = (0..).map(PeerId).zip(&self.positions);
         let (slowest, _) = readers.filter(|(_, at)| at.is_some()).min_by_key(|(_, at)| **at)?;
         Some((slowest, *since))
@@ -97,12 +97,12 @@ impl<'s> Buffered<'s> {
         let Some(Some(position)) = self.positions.get_mut(reader.index()) else {
             return Ok(Sent::Everything);
         };
-        let mut had_all = true;
+        let mut has_sent = false;
         loop {
             let bytes = self.window.at(*position);
             if bytes.is_empty() {
-                if !had_all {
-                    self.satisfied.push(now());
+                if has_sent {
+                    self.satisfied.push((reader, now()));
                 }
                 let finished = self.window.is_finished(*position);
                 return Ok(if finished { Sent::Everything } else { Sent::AllSoFar });
@@ -110,7 +110,7 @@ impl<'s> Buffered<'s> {
             match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => {
                     self.window.advance(position, sent);
-                    had_all = false;
+                    has_sent = true;
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Sent::UntilFull),
@@ -123,6 +123,7 @@ impl<'s> Buffered<'s> {
     pub(crate) fn leave(&mut self, reader: PeerId) {
         if let Some(position) = self.positions.get_mut(reader.index()).and_then(Option::take) {
             self.window.leave(position);
+            self.satisfied.retain(|&(satisfied, _)| satisfied != reader);
         }
     }
 }
@@ -135,7 +136,7 @@ mod tests {
 
     fn feed(source: &Source) -> Buffered<'_> {
         let options = Options { chunk_bytes: 4096, chunks: 1, ..Options::default() };
-        Buffered::new(source, options, 1).unwrap()
+        Buffered::new(source, options, 1)
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl<'s> Feed<'s> {
         {
             return Ok(Self::Direct(direct));
         }
-        Buffered::new(source, options, peers).map(Self::Buffered)
+        Ok(Self::Buffered(Buffered::new(source, options, peers)))
     }
 
     /// Lets `epoll` report under `token` that a source that had nothing to read has something.

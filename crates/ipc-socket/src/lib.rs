@@ -73,6 +73,8 @@ mod direct;
 mod endpoint;
 mod error;
 mod feed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod peer;
 mod protocol;
 mod server;

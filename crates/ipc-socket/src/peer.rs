@@ -22,8 +22,8 @@ pub struct SocketConnection {
     header: FileHeader,
 }
 
-/// Bytes that are stored with one write, whatever the frames they came in: less is much slower on
-/// file systems that take large writes as large folios.
+/// Bytes that are put together from short frames and stored with one write: less is much slower on file
+/// systems that take large writes as large folios. (Half of what is best, as it is memory of each peer.)
 const STORE: usize = 256 * 1024;
 
 /// Bytes that a pipe is asked to hold, as many as are best stored with one call, and the least that is

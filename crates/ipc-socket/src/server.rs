@@ -75,7 +75,7 @@ impl<'a, 's> Server<'a, 's> {
             send_buffer: options.send_buffer_bytes.min(share),
             unfinished: Vec::new(),
             on_slow: options.on_slow,
-            patience: Patience::new(now()),
+            patience: Patience::new(options.on_slow, now()),
             last_chores: Instant::now(),
             shortage: None,
         })
@@ -146,7 +146,9 @@ impl<'a, 's> Server<'a, 's> {
     fn judge(&mut self) {
         if self.on_slow == OnSlow::Drop
             && let Some((id, since)) = self.feed.held_up()
-            && self.patience.ends(since, now())
+            // The server itself may not have run for a while: that is nobody's fault.
+            && let now = now()
+            && self.patience.ends(since.max(now.saturating_sub(2 * SLICE)), now)
         {
             self.peers.fail(id, Failure::slow());
             self.end(id);

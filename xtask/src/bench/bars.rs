@@ -32,8 +32,8 @@ const LINEAR: f64 = 1.25;
 const FLAT: f64 = 1.5;
 
 const EIGHT_PEERS: Load = Load { peers: 8, bytes: 8 * MIB };
-const LARGE: Load = Load { peers: 2, bytes: 64 * MIB };
-const SMALL: Load = Load { peers: 2, bytes: MIB };
+const FROM_64_MIB: Load = Load { peers: 2, bytes: 64 * MIB };
+const FROM_1_MIB: Load = Load { peers: 2, bytes: MIB };
 
 const BARS: &[Bar] = &[
     Bar(Section::Large, Program(SharedMemory), Faster(1, Cp, 2.3)),
@@ -53,10 +53,10 @@ const BARS: &[Bar] = &[
     Bar(Section::Large, Program(Socket), Faster(8, Tee, 7.0)),
     Bar(Section::Peers, Program(SharedMemory), Time(EIGHT_PEERS, LINEAR)),
     Bar(Section::Peers, Program(Socket), Time(EIGHT_PEERS, LINEAR)),
-    Bar(Section::Sizes, Program(SharedMemory), Time(LARGE, LINEAR)),
-    Bar(Section::Sizes, Program(Socket), Time(LARGE, LINEAR)),
-    Bar(Section::Sizes, Program(SharedMemory), Memory(SMALL, FLAT)),
-    Bar(Section::Sizes, Program(Socket), Memory(SMALL, FLAT)),
+    Bar(Section::Sizes, Program(SharedMemory), Time(FROM_64_MIB, LINEAR)),
+    Bar(Section::Sizes, Program(Socket), Time(FROM_64_MIB, LINEAR)),
+    Bar(Section::Sizes, Program(SharedMemory), Memory(FROM_1_MIB, FLAT)),
+    Bar(Section::Sizes, Program(Socket), Memory(FROM_1_MIB, FLAT)),
     Bar(Section::Small, Program(SharedMemory), Within(1, Cp, 2.0)),
     Bar(Section::Small, Program(Socket), Within(1, Cp, 2.0)),
     Bar(Section::Small, Program(SharedMemory), Faster(1000, CpByEight, 8.0)),
@@ -108,7 +108,11 @@ impl Bar {
             Memory(from, wanted) => {
                 let peak = |_, series: &Series| series.peak_bytes() as f64;
                 let (heats, grown) = growth(heats.into_iter(), from, contender, peak)?;
-                Some(Verdict::at_most(wanted, format!("{heats}, peak memory"), grown))
+                Some(Verdict::at_most(
+                    wanted,
+                    format!("{heats}, peak memory beyond the bench's own"),
+                    grown,
+                ))
             }
         }
     }
@@ -196,11 +200,16 @@ mod tests {
         heats[3].throttled = true;
         let verdicts = judge(&heats);
         let time = "64 MiB to 2 peers -> 256 MiB to 2 peers: socket, time per byte";
-        let memory = "1 MiB to 2 peers -> 1 GiB to 2 peers: socket, peak memory";
+        let memory =
+            "1 MiB to 2 peers -> 1 GiB to 2 peers: socket, peak memory beyond the bench's own";
         assert_eq!(in_short(&verdicts), [(time, 2.0, false), (memory, 1.0, true)]);
         assert_eq!(
             in_short(&judge(&heats[..2])),
-            [("1 MiB to 2 peers -> 64 MiB to 2 peers: socket, peak memory", 1.0, true)]
+            [(
+                "1 MiB to 2 peers -> 64 MiB to 2 peers: socket, peak memory beyond the bench's own",
+                1.0,
+                true
+            )]
         );
     }
 

@@ -10,7 +10,7 @@ use crate::build::Program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
     Program(Program),
-    /// `sharedmem` with one block, as the description has it.
+    /// `sharedmem` with one block, the lockstep of the original.
     Lockstep,
     /// A program that has everything on disk before it ends.
     Synced(Program),

@@ -22,7 +22,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A fresh directory in `parent`, or among cargo's output.
+    /// A fresh directory in `parent`, or in `target` at the workspace root.
     pub(crate) fn new(parent: Option<&Path>) -> Result<Self> {
         let parent = parent.map_or_else(|| build::workspace().join("target"), Path::to_owned);
         let directory = fs::create_dir_all(&parent)
@@ -40,10 +40,11 @@ impl Place {
         // What was just deleted is not free before the file system's next commit.
         const MARGIN: u64 = 512 * MIB;
         let room = rustix::fs::statvfs(self.path()).context("cannot ask for free space")?;
-        let (free, needed) = (room.f_bavail * room.f_frsize, load.delivered() + load.bytes);
+        let (free, needed) =
+            (room.f_bavail * room.f_frsize, load.delivered() + load.bytes + MARGIN);
         let lacks =
             || format!("{} are needed, {} are free", units::size(needed), units::size(free));
-        Ok((free < needed + MARGIN).then(lacks))
+        Ok((free < needed).then(lacks))
     }
 
     /// Makes a stage for a load. Its source is on disk and in the page cache, and no other one is.
@@ -116,12 +117,12 @@ impl Stage {
     }
 
     /// The directory of copies.
-    pub(crate) fn directory(&self) -> &Path {
+    pub(crate) fn copies(&self) -> &Path {
         &self.copies
     }
 
     /// Where a contender that does not choose names itself is to put a copy.
-    pub(crate) fn copy(&self, number: usize) -> PathBuf {
+    pub(crate) fn copy_path(&self, number: usize) -> PathBuf {
         self.copies.join(number.to_string())
     }
 

@@ -27,14 +27,16 @@ pub(crate) fn interleaved(
     let empty = |&contender| Series { contender, runs: Vec::new() };
     let (mut series, mut errors) = (contenders.iter().map(empty).collect::<Vec<_>>(), Vec::new());
     for _ in 0..rounds {
-        series.retain_mut(|Series { contender, runs }| match once(*contender, stage) {
-            Ok(run) => {
-                runs.push(run);
-                true
-            }
-            Err(error) => {
-                errors.push(error.context(format!("{contender}, {}", stage.load)));
-                false
+        series.retain_mut(|Series { contender, runs }| {
+            match warm_up_and_measure(*contender, stage) {
+                Ok(run) => {
+                    runs.push(run);
+                    true
+                }
+                Err(error) => {
+                    errors.push(error.context(format!("{contender}, {}", stage.load)));
+                    false
+                }
             }
         });
         if !series.is_empty() {
@@ -46,7 +48,7 @@ pub(crate) fn interleaved(
 }
 
 /// Measures the second of two runs, checks every copy that it made, and clears up.
-fn once(contender: Contender, stage: &Stage) -> Result<Run> {
+fn warm_up_and_measure(contender: Contender, stage: &Stage) -> Result<Run> {
     let run = || start::measure(contender, stage).map_err(|error| stage.explain(error));
     let measured = run()
         .and_then(|_| stage.clear())

@@ -48,8 +48,7 @@ const EVERYBODY: &[Contender] = &[
 ];
 const OVER_PEERS: &[Contender] =
     &[SHARED_MEMORY, SOCKET, Contender::Limit, Contender::Cp, Contender::Tee];
-const OVER_SIZES: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Cp];
-const ONE_SMALL: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Cp];
+const BESIDE_CP: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Cp];
 const MANY_SMALL: &[Contender] = &[SHARED_MEMORY, SOCKET, Contender::Forks, Contender::CpByEight];
 const SYNCED: &[Contender] =
     &[Contender::Synced(SharedMemory), Contender::Synced(Socket), Contender::DdFsync];
@@ -88,9 +87,9 @@ impl Section {
         match self {
             Self::Large => heats(&[1, 4, 8], &[large], EVERYBODY),
             Self::Peers => heats(if quick { QUICK_PEERS } else { PEERS }, &[8 * MIB], OVER_PEERS),
-            Self::Sizes => heats(&[2], if quick { QUICK_SIZES } else { SIZES }, OVER_SIZES),
+            Self::Sizes => heats(&[2], if quick { QUICK_SIZES } else { SIZES }, BESIDE_CP),
             Self::Small => {
-                [heats(&[1], &[4 * KIB], ONE_SMALL), heats(&[1000], &[4 * KIB], MANY_SMALL)]
+                [heats(&[1], &[4 * KIB], BESIDE_CP), heats(&[1000], &[4 * KIB], MANY_SMALL)]
                     .concat()
             }
             Self::Sync => heats(&[1, 4], &[large], SYNCED),

@@ -69,7 +69,7 @@ impl Measured {
             contender: series.contender,
             seconds: Summary::of(&series.seconds()),
             gigabytes_per_second: self.gigabytes_per_second(series),
-            times_as_fast_as_cp: usual.and_then(speed),
+            times_as_fast_as_usual: usual.and_then(speed),
             times_as_fast_as_limit: speed(Contender::Limit),
             cpu_seconds: figures::median(&cpu),
             peak_bytes: series.peak_bytes(),
@@ -85,8 +85,8 @@ pub(crate) struct Figures<'s> {
     pub(crate) contender: Contender,
     pub(crate) seconds: Summary,
     pub(crate) gigabytes_per_second: f64,
-    /// `cp` is whoever of the load's contenders copies by one usual process for each copy.
-    pub(crate) times_as_fast_as_cp: Option<f64>,
+    /// The usual one is whoever of the load's contenders copies by one usual process for each copy.
+    pub(crate) times_as_fast_as_usual: Option<f64>,
     pub(crate) times_as_fast_as_limit: Option<f64>,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_bytes: u64,

@@ -49,14 +49,14 @@ fn program(stage: &Stage, it: Program, options: &[&str], peers: usize) -> Result
 fn limit(stage: &Stage, number: usize) -> Result<Command> {
     // Cargo may replace the file that this program was started from; the kernel keeps it here.
     let mut command = stage.command("/proc/self/exe")?;
-    command.arg("limit").arg(stage.copy(number)).arg(stage.load.bytes.to_string());
+    command.arg("limit").arg(stage.copy_path(number)).arg(stage.load.bytes.to_string());
     Ok(command)
 }
 
 fn forks(stage: &Stage) -> Result<Command> {
     let mut command = stage.command("/proc/self/exe")?;
     command.arg("forks").arg(stage.load.peers.to_string()).arg(stage.load.bytes.to_string());
-    command.arg(stage.directory());
+    command.arg(stage.copies());
     Ok(command)
 }
 
@@ -77,7 +77,7 @@ fn tee(stage: &Stage) -> Result<Command> {
     let mut command = stage.command("tee")?;
     let last = stage.load.peers - 1;
     command.args((0..last).map(|number| number.to_string()));
-    command.stdin(File::open(&stage.source)?).stdout(File::create(stage.copy(last))?);
+    command.stdin(File::open(&stage.source)?).stdout(File::create(stage.copy_path(last))?);
     Ok(command)
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod paths;
 pub(crate) mod paused;
 pub(crate) mod run;
 pub(crate) mod running;
+pub(crate) mod traced;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -47,6 +48,8 @@ pub(crate) use both;
 pub(crate) const BLOCK: usize = 80 * 1024;
 /// Bytes in its ring.
 pub(crate) const RING: usize = 32 * BLOCK;
+/// The ring that a file of up to 20 MiB has.
+pub(crate) const SHORT_RING: usize = 8 * BLOCK;
 /// Bytes of a stream that `socket` reads at once.
 pub(crate) const CHUNK: usize = 512 * 1024;
 /// Bytes that it holds at most.
