@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -74,9 +75,17 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     no_clobber: bool,
 
+    /// Let every peer read its copy back; its BLAKE3 digest must be that of what was read of FILE
+    #[arg(long)]
+    verify: bool,
+
     /// End only when files and names are on the disk
     #[arg(long)]
     sync: bool,
+
+    /// Kill a peer, which has failed then, that does nothing for so long while the run waits for it
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
 
     /// What to do with a peer that holds the others up [default: detach; wait if FILE is a stream]
     #[arg(long, value_name = "WHAT", value_enum)]
@@ -140,16 +149,18 @@ impl CommonArgs {
             "{:?} can be read only once, so no peer can read it by itself: use --on-slow wait or drop",
             self.file
         );
+        let source = match self.file_name {
+            Some(name) => source.with_name(name),
+            None => source,
+        };
         Ok(Job {
-            source: match self.file_name {
-                Some(name) => source.with_name(name),
-                None => source,
-            },
+            source: if self.verify { source.with_digest() } else { source },
             peers: self.peers,
             directory: self.dir,
             name: self.name,
             existing: if self.no_clobber { Existing::Keep } else { Existing::Replace },
             sync: self.sync,
+            timeout: self.timeout,
         })
     }
 }
@@ -157,6 +168,12 @@ impl CommonArgs {
 fn parse_peers(text: &str) -> Result<PeerCount, String> {
     let count = text.parse().ok().and_then(PeerCount::new);
     count.ok_or_else(|| format!("it is not a number from 1 to {}", PeerCount::MAX))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.filter(|seconds| !seconds.is_zero());
+    seconds.ok_or_else(|| "it is not a number of seconds, like 30 or 0.5".to_owned())
 }
 
 fn parse_file_name(text: OsString) -> Result<FileName, String> {

@@ -10,6 +10,7 @@ mod environment;
 pub mod fuzzing;
 mod output;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -51,11 +52,15 @@ pub fn sharedmem() -> ExitCode {
 }
 
 fn with_advice(error: ipc_shm::Error) -> anyhow::Error {
-    let advice = "use a smaller --blocks or --block-size, or the program socket";
-    match error {
-        ipc_shm::Error::Segment { .. } => anyhow!("{}: {advice}", describe(&error)),
-        _ => error.into(),
-    }
+    use ipc_shm::Error::{Segment, Semaphore};
+    let advice = match &error {
+        Segment { source, .. } if source.kind() == ErrorKind::StorageFull => {
+            "use a smaller --blocks or --block-size, or the program socket"
+        }
+        Segment { .. } | Semaphore { .. } => "use the program socket, which needs no /dev/shm",
+        _ => return error.into(),
+    };
+    anyhow!("{}: {advice}", describe(&error))
 }
 
 /// What both programs do, once the arguments are understood.
@@ -89,7 +94,8 @@ fn run<T: Transport>(
     let job = args.into_job()?;
     job.check::<T>()?;
     let transport = build(&job)?;
-    let report = ipc_core::copy(&job, &transport)?;
+    let report =
+        ipc_core::copy_and_tell(&job, &transport, &mut |event| output::event(program, event))?;
     let elapsed = begin.elapsed();
 
     let printed = output::paths(&report).context("cannot write to standard output");

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use ipc_core::{FileName, Report};
+use ipc_core::{Event, FileName, Report};
 
 use crate::environment::check_stdout;
 
@@ -17,12 +17,20 @@ pub(crate) fn message(program: &str, text: &str) {
 /// The paths of the received files, one a line.
 pub(crate) fn paths(report: &Report) -> io::Result<()> {
     check_stdout()?;
-    let mut output = io::BufWriter::new(io::stdout().lock());
-    for path in report.stored() {
-        output.write_all(path.as_os_str().as_bytes())?;
-        output.write_all(b"\n")?;
+    let lines: Vec<u8> =
+        report.stored().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"].concat()).collect();
+    // Somebody may have made it non-blocking, which the standard library takes for an error.
+    ipc_core::io::write_all(io::stdout(), &lines)
+}
+
+/// What happens while the run goes on.
+pub(crate) fn event(program: &str, event: Event) {
+    if let Event::Waiting { peer, pid } = event {
+        let seconds = Event::PATIENCE.as_secs();
+        let said =
+            format!("waiting for peer {peer} (pid {pid}), which has done nothing for {seconds} s");
+        message(program, &format!("{said}; --timeout would end that"));
     }
-    output.flush()
 }
 
 /// Why there is not a received file for every peer: first for the run, then for each peer.

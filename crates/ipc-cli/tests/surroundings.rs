@@ -10,8 +10,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
+use common::mounts::{with_mounts, with_mounts_checked};
 use common::paths::{default_paths, paths_of};
-use common::{BLOCK, Sandbox, both, contents, private_mounts, skip};
+use common::{BLOCK, both, contents, skip};
 
 /// The paths of a run with `--name {peer}`.
 fn numbered(peers: usize) -> Vec<Vec<u8>> {
@@ -71,26 +72,6 @@ both!(a_limit_of_file_size_is_an_error_and_no_death, |sandbox| {
     }
 });
 
-/// Runs the program with mounts of its own: an empty `/dev/shm`, and what `setup` makes. Then it
-/// lists what is left in `/dev/shm`, as if the program had said so.
-fn with_mounts<'s>(
-    sandbox: &'s Sandbox,
-    setup: &str,
-    args: &[&str],
-) -> Option<common::run::Run<'s>> {
-    let Some(command) = private_mounts() else {
-        skip("other mounts", "this user may not make any");
-        return None;
-    };
-    let script = format!(
-        r#"mount -t tmpfs tmpfs /dev/shm && {setup} || exit 99
-        "$@"; status=$?
-        ls -A /dev/shm 2>&- | grep -vx full >&2
-        exit $status"#
-    );
-    Some(sandbox.with(args).in_shell(&script).through(command).run())
-}
-
 both!(shared_memory_that_cannot_be_had, |sandbox| {
     let contents = contents(1 << 20);
     sandbox.file("data", contents);
@@ -107,7 +88,12 @@ both!(shared_memory_that_cannot_be_had, |sandbox| {
     ] {
         let Some(run) = with_mounts(sandbox, &setup, &["3", "data"]) else { return };
         if sandbox.is_sharedmem() {
-            let advice = "use a smaller --blocks or --block-size, or the program socket";
+            let advice = match why {
+                "No space left on device" => {
+                    "use a smaller --blocks or --block-size, or the program"
+                }
+                _ => "use the program socket, which needs no /dev/shm",
+            };
             run.refuses(1, &format!("{why}: {advice}"));
         } else {
             run.stores(&default_paths(3, "data"), contents);
@@ -123,6 +109,17 @@ both!(the_advice_for_little_shared_memory_is_right, |sandbox| {
     let args = if sandbox.is_sharedmem() { smaller } else { &["3", "data"] };
     let Some(run) = with_mounts(sandbox, setup, args) else { return };
     run.stores(&default_paths(3, "data"), contents);
+});
+
+both!(children_in_another_pid_namespace_are_refused, |sandbox| {
+    sandbox.file("data", b"contents");
+    let unshare = ["unshare", "--user", "--map-root-user", "--pid"];
+    if !common::succeeds(&unshare, "true") {
+        skip("PID namespaces", "this user may not make any");
+        return;
+    }
+    let run = sandbox.with(["2", "data"]).through(&unshare).run();
+    run.refuses(1, "peers would be in a PID namespace of their own");
 });
 
 both!(a_read_only_destination_is_refused, |sandbox| {
@@ -151,8 +148,10 @@ both!(a_full_destination_fails_its_peer_only, |sandbox| {
     sandbox.directory("to-1");
     // From standard input, as how much it is must not be known before.
     let setup = "exec <data && mount -t tmpfs -o size=64k tmpfs to-1";
+    // The room that the peer took is given back.
+    let check = "stat -f -c %b,%f to-1 | grep -vx 16,16 >&2";
     let args = ["--dir", "to-{peer}", "--name", "{name}", "3", "-"];
-    let Some(run) = with_mounts(sandbox, setup, &args) else { return };
+    let Some(run) = with_mounts_checked(sandbox, setup, check, &args) else { return };
     let paths = paths_of([0, 2], |peer| format!("to-{peer}/stdin"));
     run.loses(&[(1, "No space left on device")], &paths, contents);
 });

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! peer                                   server
-//!   | -- Consumed { bytes } ------------>  |   all bytes are stored, without a name
+//!   | -- Consumed { bytes, digest } ---->  |   all bytes are stored, without a name
 //!   |                                      |   checks: all sent? source unchanged?
 //!   | <------------------------- Commit -- |
 //!   |   gives the file its final name      |
@@ -23,13 +23,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::io::{retry, wait_ready};
-use crate::{Error, Failure};
+use crate::{Digest, Error, Failure};
 
 /// What a peer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FromPeer {
-    /// It has received and stored this many bytes, and there will be no more.
-    Consumed { bytes: u64 },
+    /// It has received and stored this many bytes, and there will be no more. If it was asked to, it has
+    /// read them back.
+    Consumed { bytes: u64, digest: Option<Digest> },
     /// Its file has its final name.
     Stored,
     /// It gave up.
@@ -49,9 +50,10 @@ impl FromPeer {
     /// The message as it travels: a byte for its kind, then its fields, little-endian.
     fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Consumed { bytes } => {
+            Self::Consumed { bytes, digest } => {
                 let mut message = vec![CONSUMED];
                 message.extend_from_slice(&bytes.to_le_bytes());
+                message.extend(digest.iter().flat_map(Digest::as_bytes));
                 message
             }
             Self::Stored => vec![STORED],
@@ -74,8 +76,13 @@ impl FromPeer {
         let (kind, fields) = message.split_first().ok_or_else(|| invalid("it is empty"))?;
         match *kind {
             CONSUMED => {
-                let bytes = fields.try_into().map_err(|_| invalid("its length is wrong"))?;
-                Ok(Self::Consumed { bytes: u64::from_le_bytes(bytes) })
+                let wrong = || invalid("its length is wrong");
+                let (bytes, digest) = fields.split_first_chunk().ok_or_else(wrong)?;
+                let digest = match digest {
+                    [] => None,
+                    digest => Some(Digest::from_bytes(digest.try_into().map_err(|_| wrong())?)),
+                };
+                Ok(Self::Consumed { bytes: u64::from_le_bytes(*bytes), digest })
             }
             STORED if fields.is_empty() => Ok(Self::Stored),
             FAILED => {
@@ -214,7 +221,9 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = FromPeer> {
         prop_oneof![
-            any::<u64>().prop_map(|bytes| FromPeer::Consumed { bytes }),
+            (any::<u64>(), any::<Option<[u8; Digest::LENGTH]>>()).prop_map(|(bytes, digest)| {
+                FromPeer::Consumed { bytes, digest: digest.map(Digest::from_bytes) }
+            }),
             Just(FromPeer::Stored),
             (".{0,200}", proptest::option::of(1..200))
                 .prop_map(|(message, errno)| FromPeer::Failed(Failure { message, errno })),

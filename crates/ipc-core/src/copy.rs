@@ -1,10 +1,13 @@
 //! One run from fork to report: the same for both programs, over any transport.
 
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
+use crate::directory::missing;
 use crate::peers::{Settled, SettledPeer};
+use crate::progress::Progress;
 use crate::{
-    Directory, Error, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
+    Directory, Error, Event, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
     Transport, peer,
 };
 
@@ -19,19 +22,44 @@ use crate::{
 /// Only if the run could not begin, or the kernel refuses to say how it ended. No peer is left
 /// then.
 pub fn copy<T: Transport>(job: &Job, transport: &T) -> Result<Report, Error> {
+    copy_and_tell(job, transport, &mut |_| {})
+}
+
+/// The same, and tells `tell` what a person may want to hear of meanwhile.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_and_tell<T: Transport>(
+    job: &Job,
+    transport: &T,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let missing = missing_directories(job);
     let run = Run {
         job,
         shared: match job.has_own_directories() {
             true => None,
             false => Some(Directory::open_or_create(&job.directory.render(PeerId(0)))?),
         },
+        progress: Progress::new(job.peers)?,
         token: FileName::random_token()?,
     };
-    let settled = run.serve(transport);
+    let settled = run.serve(transport, tell);
     if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|peer| peer.stored.is_ok())) {
         run.remove_hidden_names();
+        // Those that were made for nothing are empty; what is in use stays.
+        for directory in &missing {
+            let _ = rustix::fs::rmdir(directory);
+        }
     }
     run.report(settled?)
+}
+
+/// The directories that a run will make, each before those above it.
+fn missing_directories(job: &Job) -> Vec<PathBuf> {
+    let peers = if job.has_own_directories() { job.peers.get() } else { 1 };
+    let paths = (0..peers).map(|peer| job.directory.render(PeerId(peer)));
+    paths.flat_map(|path| missing(&path).map(Path::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// What the server and its peers know of the run beside the job.
@@ -39,6 +67,8 @@ pub(crate) struct Run<'j> {
     pub(crate) job: &'j Job,
     /// The one directory of all peers, unless each has its own.
     pub(crate) shared: Option<Directory>,
+    /// What each peer has done so far.
+    pub(crate) progress: Progress,
     /// Tells this run's hidden names from all others.
     token: u64,
 }
@@ -50,14 +80,17 @@ impl Run<'_> {
     }
 
     /// Forks, serves, and waits for the end of all peers.
-    fn serve<T: Transport>(&self, transport: &T) -> Result<Settled, Error> {
+    fn serve<T: Transport>(
+        &self,
+        transport: &T,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Settled, Error> {
         let source = &self.job.source;
         let directory = self.shared.as_ref().map(AsFd::as_fd);
         let file = source.can_be_shared().then(|| source.as_fd());
         let keep: Vec<_> = directory.into_iter().chain(file).collect();
-        let mut peers = Peers::fork(self.job.peers, source, &keep, |id, server| {
-            peer::run(self, transport, id, server)
-        })?;
+        let mut peers = Peers::new(self.job, &self.progress, tell)?;
+        peers.fork(&keep, |id, server| peer::run(self, transport, id, server))?;
         if let Err(error) = transport.serve(source, &mut peers) {
             peers.abort(Failure::new(&error));
         }
@@ -87,6 +120,6 @@ impl Run<'_> {
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;
-        Ok(Report { bytes: settled.bytes, aborted: settled.aborted, peers })
+        Ok(Report { bytes: settled.bytes, digest: settled.digest, aborted: settled.aborted, peers })
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::thread::CapabilitySet;
 
 use crate::{Error, FileName};
@@ -30,7 +30,7 @@ impl Directory {
     pub fn open(path: &Path) -> Result<Self, Error> {
         // O_PATH needs no permission to read the directory, and none is needed to store in it.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
             .map_err(Error::at("open directory", path))?;
         Ok(Self { fd, path: path.to_owned(), made: Vec::new() })
     }
@@ -42,10 +42,14 @@ impl Directory {
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
         match Self::open(path) {
             Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                let is_missing = |path: &&Path| path.symlink_metadata().is_err();
-                let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
-                let made = above.take_while(is_missing).map(Path::to_owned).collect();
-                std::fs::create_dir_all(path).map_err(Error::at("make directory", path))?;
+                let made = missing(path).map(Path::to_owned).collect();
+                let make = || std::fs::create_dir_all(path);
+                let is_interrupted = |made: &std::io::Result<()>| matches!(made, Err(error) if error.kind() == ErrorKind::Interrupted);
+                let mut result = make();
+                while is_interrupted(&result) {
+                    result = make();
+                }
+                result.map_err(Error::at("make directory", path))?;
                 Ok(Self { made, ..Self::open(path)? })
             }
             result => result,
@@ -86,7 +90,7 @@ impl Directory {
     /// [`Error::Path`]
     pub fn check_writable(&self) -> Result<(), Error> {
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&self.fd, ".", access, AtFlags::EACCESS)
+        retry_on_intr(|| rustix::fs::accessat(&self.fd, ".", access, AtFlags::EACCESS))
             .map_err(Error::at("write to directory", &self.path))
     }
 
@@ -95,7 +99,7 @@ impl Directory {
     /// # Errors
     /// [`Error::Path`]
     pub fn available(&self) -> Result<Option<u64>, Error> {
-        let stat = rustix::fs::fstatvfs(&self.fd)
+        let stat = retry_on_intr(|| rustix::fs::fstatvfs(&self.fd))
             .map_err(Error::at("read the free space of directory", &self.path))?;
         let free = if may_use_reserve() { stat.f_bfree } else { stat.f_bavail };
         Ok((stat.f_blocks > 0).then(|| free.saturating_mul(stat.f_frsize)))
@@ -103,8 +107,8 @@ impl Directory {
 
     /// The numbers of the file system that it is on, and of itself there.
     pub(crate) fn identity(&self) -> Result<(u64, u64), Error> {
-        let stat =
-            rustix::fs::fstat(&self.fd).map_err(Error::at("examine directory", &self.path))?;
+        let stat = retry_on_intr(|| rustix::fs::fstat(&self.fd))
+            .map_err(Error::at("examine directory", &self.path))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -123,10 +127,12 @@ impl Directory {
     /// `/proc` has no such condition.
     pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
         let name = name.as_bytes();
-        match rustix::fs::linkat(&fd, "", &self.fd, name, AtFlags::EMPTY_PATH) {
+        let empty = AtFlags::EMPTY_PATH;
+        match retry_on_intr(|| rustix::fs::linkat(&fd, "", &self.fd, name, empty)) {
             Err(Errno::NOENT) => {
                 let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-                rustix::fs::linkat(CWD, path, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                retry_on_intr(|| rustix::fs::linkat(CWD, &path, &self.fd, name, follow))
             }
             result => result,
         }
@@ -134,7 +140,8 @@ impl Directory {
 
     /// What `name` in it is, if it exists; a symbolic link is not followed.
     pub(crate) fn examine(&self, name: &FileName) -> Result<Option<Stat>, Error> {
-        match rustix::fs::statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match retry_on_intr(|| rustix::fs::statat(&self.fd, name.as_bytes(), flags)) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::at("examine", self.path.join(name))(errno)),
@@ -148,12 +155,13 @@ impl Directory {
     pub(crate) fn open_to_sync(&self) -> Result<DirectoriesToSync, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // A descriptor of a path alone, as this one is, cannot be synced.
-        let own = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        let own = retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, Mode::empty()));
         let above = self.made.iter().map(|made| match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         });
-        let above = above.map(|path| rustix::fs::open(path, flags, Mode::empty()));
+        let above =
+            above.map(|path| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())));
         let opened = std::iter::once(own).chain(above).collect::<rustix::io::Result<_>>();
         opened.map(DirectoriesToSync).map_err(Error::at("sync directory", &self.path))
     }
@@ -163,11 +171,17 @@ impl Directory {
     /// # Errors
     /// [`Error::Path`]
     pub fn remove(&self, name: &FileName) -> Result<(), Error> {
-        match rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty()) {
+        match retry_on_intr(|| rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::at("remove", self.path.join(name))(errno)),
         }
     }
+}
+
+/// `path` and what is above it, as far as it is missing, the lowest first.
+pub(crate) fn missing(path: &Path) -> impl Iterator<Item = &Path> {
+    let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+    above.take_while(|path| path.symlink_metadata().is_err())
 }
 
 /// A directory and those above it that got a new name when it was made.
@@ -177,7 +191,7 @@ pub(crate) struct DirectoriesToSync(Vec<OwnedFd>);
 impl DirectoriesToSync {
     /// Waits until the names in all of them are on the disk.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
-        let sync = |directory| rustix::io::retry_on_intr(|| rustix::fs::fsync(directory));
+        let sync = |directory| retry_on_intr(|| rustix::fs::fsync(directory));
         Ok(self.0.iter().try_for_each(sync)?)
     }
 }

@@ -112,6 +112,11 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The calling process's children are in another PID namespace than itself.
+    #[error(
+        "peers would be in a PID namespace of their own: start the copy there (unshare --fork)"
+    )]
+    OtherNamespace,
     /// The server is gone, so nobody will say whether the copy is whole.
     #[error("the server ended before the copy was committed")]
     ServerGone,

@@ -5,9 +5,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::path::{Component, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::process::check_namespace;
 use crate::{
     Directory, DirectoryTemplate, Error, Existing, FileName, NameTemplate, PeerId, Source,
     Transport,
@@ -67,6 +69,8 @@ pub struct Job {
     pub existing: Existing,
     /// Whether files and their names are to be on the disk, not only in memory, when the run ends.
     pub sync: bool,
+    /// How long a peer may do nothing while the run waits for it before it is killed, and has failed.
+    pub timeout: Option<Duration>,
 }
 
 /// Descriptors that a run needs beside those for each peer: the directory, the endpoint and what
@@ -85,6 +89,7 @@ impl Job {
     /// # Errors
     /// The first reason why the job cannot succeed.
     pub fn check<T: Transport>(&self) -> Result<(), Error> {
+        check_namespace()?;
         self.check_names()?;
         self.check_descriptors(1 + T::DESCRIPTORS_PER_PEER)?;
         self.check_destinations()

@@ -76,6 +76,7 @@
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
+//!     timeout: None,
 //! };
 //! job.check::<Inherited>()?;
 //! let report = copy(&job, &transport)?;
@@ -87,6 +88,7 @@
 
 mod control;
 mod copy;
+mod digest;
 mod directory;
 mod error;
 mod file_name;
@@ -98,15 +100,18 @@ mod job;
 mod peer;
 mod peers;
 pub mod process;
+mod progress;
 mod received;
 mod report;
 mod slow;
 mod source;
 mod template;
 mod transport;
+mod watch;
 
 pub use control::ServerLink;
-pub use copy::copy;
+pub use copy::{copy, copy_and_tell};
+pub use digest::Digest;
 pub use directory::Directory;
 pub use error::{Error, describe, errno};
 pub use file_name::FileName;
@@ -119,3 +124,4 @@ pub use slow::{OnSlow, Patience};
 pub use source::{Source, SourceReader};
 pub use template::{DirectoryTemplate, NameTemplate, TemplateError};
 pub use transport::{Connection, Received, Transport};
+pub use watch::Event;

@@ -3,7 +3,7 @@
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
 use crate::transport::{Connection, Received, Transport};
-use crate::{Directory, Error, Failure, PeerId, ReceivedFile, Source, process};
+use crate::{Digest, Directory, Error, Failure, PeerId, ReceivedFile, Source, process};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -34,18 +34,22 @@ pub(crate) fn run<T: Transport>(
         || ReceivedFile::create(directory, header, hidden),
         ReceivedFile::is_under_hidden_name,
     )?;
-    if let Err(failure) = fill(run, connection, server, &mut file) {
-        if !file.is_under_hidden_name() {
-            // To free a large file takes a while. The process's end does it, after the server has
-            // been told and waits for this peer no longer.
-            std::mem::forget(file);
+    file.count_with(run.progress.of(me));
+    let digest = match fill(run, connection, server, &mut file) {
+        Ok(digest) => digest,
+        Err(failure) => {
+            if !file.is_under_hidden_name() {
+                // To free a large file takes a while. The process's end does it, after the server has
+                // been told and waits for this peer no longer.
+                std::mem::forget(file);
+            }
+            return Err(failure);
         }
-        return Err(failure);
-    }
+    };
 
     // Now, as an error after the commit would be one of a copy that has its name.
     let to_sync = run.job.sync.then(|| directory.open_to_sync()).transpose()?;
-    server.say(&FromPeer::Consumed { bytes: file.length() })?;
+    server.say(&FromPeer::Consumed { bytes: file.length(), digest })?;
     server.await_commit()?;
     // From here on the copy is known to be whole, so the server's death is no reason to leave it
     // between two names.
@@ -60,13 +64,13 @@ pub(crate) fn run<T: Transport>(
     Ok(())
 }
 
-/// Receives the whole source into `file`.
+/// Receives the whole source into `file`; what it comes to, if that is to be verified.
 fn fill<C: Connection>(
     run: &Run<'_>,
     connection: C,
     server: &ServerLink,
     file: &mut ReceivedFile<'_>,
-) -> Result<(), Failure> {
+) -> Result<Option<Digest>, Failure> {
     match connection.receive(file).map_err(|error| Failure::new(&error))? {
         Received::Everything => {}
         Received::Part => store_rest(&run.job.source, server, file)?,
@@ -75,7 +79,8 @@ fn fill<C: Connection>(
     if run.job.sync {
         file.sync()?;
     }
-    Ok(())
+    let is_verified = run.job.source.is_verified();
+    Ok(is_verified.then(|| file.read_back(run.job.sync)).transpose()?)
 }
 
 /// Stores what the server does not send any more, straight from the source.

@@ -1,15 +1,18 @@
 //! The server's side of all peers: what each has said, whether it may commit, and how it ended.
 #![allow(unsafe_code, reason = "forks")]
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::control::{FromPeer, Heard, PeerLink, ServerLink, channel};
-use crate::io::{SLICE, timespec};
+use crate::io::{SLICE, now, timespec};
 use crate::process::{Child, Lifeline, fork};
-use crate::{Error, Failure, PeerCount, PeerId, Source};
+use crate::progress::Progress;
+use crate::watch::{Overdue, Watch};
+use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
 
 /// The peers of one run, seen from the server.
 ///
@@ -18,13 +21,20 @@ use crate::{Error, Failure, PeerCount, PeerId, Source};
 /// can be waited for beside others.
 ///
 /// Dropping it kills and reaps whoever is left: a server that gives up leaves nobody behind.
-#[derive(Debug)]
 pub struct Peers<'s> {
     source: &'s Source,
+    count: PeerCount,
+    progress: &'s Progress,
+    tell: &'s mut dyn FnMut(Event),
+    watch: Watch,
     peers: Vec<Peer>,
     epoll: OwnedFd,
     /// Length of the source in bytes, once it is known.
     total: Option<u64>,
+    /// What the bytes came to that were sent, if they were read with a digest.
+    sent: Option<Digest>,
+    /// What the source comes to, once nobody will look at it again.
+    digest: Option<Digest>,
     /// Why the run was given up.
     aborted: Option<Failure>,
 }
@@ -44,8 +54,8 @@ struct Peer {
 enum Stage {
     /// Bytes flow to it.
     Receiving,
-    /// It says that it has stored this many bytes, and waits to be told to commit.
-    Consumed(u64),
+    /// It says that it has stored this many bytes, and what they come to, and waits to be told to commit.
+    Consumed(u64, Option<Digest>),
     /// It has been told to commit.
     Committing,
     /// It says that its file has the final name.
@@ -60,6 +70,8 @@ enum Stage {
 pub(crate) struct Settled {
     /// Length of the source in bytes; 0 if it never was known.
     pub(crate) bytes: u64,
+    /// What the source comes to, if that is known.
+    pub(crate) digest: Option<Digest>,
     /// Why the run was given up, if it was.
     pub(crate) aborted: Option<Failure>,
     /// All peers, by number.
@@ -75,23 +87,43 @@ pub(crate) struct SettledPeer {
 }
 
 impl<'s> Peers<'s> {
-    /// Forks `count` peers; each runs `run` with its number and its link to the server, and ends
-    /// with status 0 if that returns `Ok`.
-    ///
-    /// # Errors
-    /// As [`fork`]; no peer is left then.
-    pub(crate) fn fork(
-        count: PeerCount,
-        source: &'s Source,
-        keep: &[BorrowedFd<'_>],
-        mut run: impl FnMut(PeerId, &ServerLink) -> Result<(), Failure>,
+    /// The peers of `job`, none of which has been forked.
+    pub(crate) fn new(
+        job: &'s Job,
+        progress: &'s Progress,
+        tell: &'s mut dyn FnMut(Event),
     ) -> Result<Self, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(Error::system("create an epoll instance"))?;
-        let mut peers = Self { source, peers: Vec::new(), epoll, total: None, aborted: None };
-        for id in count.ids() {
+        let count = PeerId(job.peers.get()).index();
+        Ok(Self {
+            source: &job.source,
+            count: job.peers,
+            progress,
+            tell,
+            watch: Watch::new(count, job.timeout, now()),
+            peers: Vec::with_capacity(count),
+            epoll,
+            total: None,
+            sent: None,
+            digest: None,
+            aborted: None,
+        })
+    }
+
+    /// Forks them; each runs `run` with its number and its link to the server, and ends with status 0
+    /// if that returns `Ok`.
+    ///
+    /// # Errors
+    /// As [`fork`]; no peer is left once this is dropped then.
+    pub(crate) fn fork(
+        &mut self,
+        keep: &[BorrowedFd<'_>],
+        mut run: impl FnMut(PeerId, &ServerLink) -> Result<(), Failure>,
+    ) -> Result<(), Error> {
+        for id in self.count.ids() {
             let (link, server) = channel()?;
-            epoll::add(&peers.epoll, &link, EventData::new_u64(id.0.into()), EventFlags::IN)
+            epoll::add(&self.epoll, &link, EventData::new_u64(id.0.into()), EventFlags::IN)
                 .map_err(Error::system("watch a control channel"))?;
             let keep: Vec<_> = keep.iter().copied().chain([server.as_fd()]).collect();
             let live = |entered: Result<(), Error>| {
@@ -108,9 +140,9 @@ impl<'s> Peers<'s> {
             // as the documentation of `Transport` asks of transports.
             let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
             let (stage, link) = (Stage::Receiving, Some(link));
-            peers.peers.push(Peer { child, stage, link, is_detached: false });
+            self.peers.push(Peer { child, stage, link, is_detached: false });
         }
-        Ok(peers)
+        Ok(())
     }
 
     /// All peers' numbers.
@@ -135,13 +167,24 @@ impl<'s> Peers<'s> {
         self.peers.iter().any(Peer::is_receiving)
     }
 
-    /// Says that this is the source's length in bytes: whoever has stored as many may commit.
+    /// Says that this is the source's length in bytes, and what it came to if it was read with a digest
+    /// ([`SourceReader::digest`](crate::SourceReader::digest)): whoever has stored as many may commit.
     ///
-    /// A stream must have been read to its end. Of a file that the kernel moves by itself, the length
-    /// at its opening will do, as nobody commits before it has stored all of it.
-    pub fn source_ended(&mut self, total: u64) {
+    /// A stream must have been read to its end. Of a file that can be shared, the length at its opening
+    /// will do, as nobody commits before it has stored all of it.
+    pub fn source_ended(&mut self, total: u64, digest: Option<Digest>) {
         self.total = Some(total);
+        self.sent = digest.or(self.sent);
+        if !self.source.can_be_shared() {
+            self.digest = self.sent;
+        }
         self.ids().for_each(|id| self.commit(id));
+    }
+
+    /// Says whether the run waits for a peer: there are bytes for it that it does not take. If that goes
+    /// on while it does nothing, somebody is told, and in the end it is given up.
+    pub fn set_awaited(&mut self, id: PeerId, is_awaited: bool) {
+        self.watch.set_awaited(id, is_awaited);
     }
 
     /// Listens to all peers without waiting, and notes who has ended.
@@ -149,7 +192,9 @@ impl<'s> Peers<'s> {
     /// # Errors
     /// [`Error::System`] if the kernel refuses; never for what a peer says or fails to say.
     pub fn update(&mut self) -> Result<(), Error> {
-        self.listen(Duration::ZERO)
+        self.listen(Duration::ZERO)?;
+        self.look_after_the_idle();
+        Ok(())
     }
 
     /// Takes a peer out of the run: kills it and makes `failure` its outcome, unless it has one.
@@ -169,7 +214,7 @@ impl<'s> Peers<'s> {
     pub(crate) fn abort(&mut self, why: Failure) {
         for id in self.ids() {
             let stage = self.peers.get(id.index()).map(|peer| &peer.stage);
-            if let Some(Stage::Receiving | Stage::Consumed(_)) = stage {
+            if let Some(Stage::Receiving | Stage::Consumed(..)) = stage {
                 self.fail(id, why.clone());
             }
         }
@@ -181,8 +226,11 @@ impl<'s> Peers<'s> {
     /// Only here, as the kernel may have to free a large file first, and while bytes flow nobody
     /// shall wait for that.
     pub(crate) fn settle(mut self) -> Result<Settled, Error> {
+        self.watch.await_all();
+        self.read_again()?;
         while self.peers.iter().any(|peer| peer.link.is_some()) {
             self.listen(SLICE)?;
+            self.look_after_the_idle();
         }
         let reap = |peer: Peer| {
             let (pid, is_detached) = (peer.child.id(), peer.is_detached);
@@ -198,8 +246,57 @@ impl<'s> Peers<'s> {
         Ok(Settled {
             peers: peers.collect::<Result<_, Error>>()?,
             bytes: self.total.unwrap_or(0),
+            digest: self.digest,
             aborted: self.aborted.take(),
         })
+    }
+
+    /// Reads a file once more that is to be verified, when all of it has been sent: it must still be
+    /// what was sent, and what every peer reads back.
+    ///
+    /// The times of a file do not tell of a store through a mapping that is older than the run.
+    fn read_again(&mut self) -> Result<(), Error> {
+        let Some(total) = self.total else { return Ok(()) };
+        let is_verified = self.source.is_verified() && self.source.can_be_shared();
+        if !is_verified || self.aborted.is_some() {
+            return Ok(());
+        }
+        let mut reader = self.source.reader();
+        let mut buffer = vec![0; 1 << 20];
+        while !reader.at_end() {
+            if let Err(error) = reader.fill(&mut buffer, || true) {
+                self.abort(Failure::new(&error));
+                return Ok(());
+            }
+            self.update()?;
+        }
+        let digest = reader.digest();
+        if self.sent.is_some() && self.sent != digest {
+            let changed = Error::SourceChanged(self.source.path().to_owned());
+            self.abort(Failure::new(&changed));
+            return Ok(());
+        }
+        self.digest = digest;
+        self.source_ended(total, digest);
+        Ok(())
+    }
+
+    /// Says who keeps the run waiting, and gives up who does so for too long.
+    fn look_after_the_idle(&mut self) {
+        let now = now();
+        if !self.watch.is_due(now) {
+            return;
+        }
+        for id in self.ids() {
+            let Some(peer) = self.peers.get(id.index()).filter(|peer| peer.link.is_some()) else {
+                continue;
+            };
+            match self.watch.look_at(id, self.progress.of(id).get(), now) {
+                Overdue::No => {}
+                Overdue::Tell => (self.tell)(Event::Waiting { peer: id, pid: peer.child.id() }),
+                Overdue::GiveUp(timeout) => self.fail(id, Failure::timed_out(timeout)),
+            }
+        }
     }
 
     fn listen(&mut self, timeout: Duration) -> Result<(), Error> {
@@ -232,8 +329,8 @@ impl<'s> Peers<'s> {
     fn act_on(&mut self, id: PeerId, message: FromPeer) {
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
         match (&peer.stage, message) {
-            (Stage::Receiving, FromPeer::Consumed { bytes }) => {
-                peer.stage = Stage::Consumed(bytes);
+            (Stage::Receiving, FromPeer::Consumed { bytes, digest }) => {
+                peer.stage = Stage::Consumed(bytes, digest);
                 self.commit(id);
             }
             (Stage::Committing, FromPeer::Stored) => peer.stage = Stage::Stored,
@@ -249,12 +346,17 @@ impl<'s> Peers<'s> {
     fn commit(&mut self, id: PeerId) {
         let Some(total) = self.total else { return };
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
-        let Stage::Consumed(bytes) = peer.stage else { return };
+        let Stage::Consumed(bytes, stored) = peer.stage else { return };
+        if self.source.is_verified() && self.digest.is_none() {
+            return;
+        }
         if bytes != total {
             let message = format!("it stored {bytes} bytes of {total}");
             self.fail(id, Failure { message, errno: None });
         } else if let Err(error) = self.source.check_unchanged() {
             self.abort(Failure::new(&error));
+        } else if let Some(digest) = self.digest.filter(|&digest| stored != Some(digest)) {
+            self.fail(id, Failure::differs(stored, digest));
         } else if let Some(link) = &peer.link {
             peer.stage = Stage::Committing;
             if let Err(error) = link.commit() {
@@ -280,6 +382,16 @@ impl<'s> Peers<'s> {
 impl Peer {
     fn is_receiving(&self) -> bool {
         matches!(self.stage, Stage::Receiving)
+    }
+}
+
+impl fmt::Debug for Peers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("peers", &self.peers)
+            .field("total", &self.total)
+            .field("aborted", &self.aborted)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Processes: forking a child that can do no harm to its parent, and learning how it ended.
 //!
-//! Here are the calls that rustix does not offer: `fork`, `_exit` and `close_range`.
-#![allow(unsafe_code, reason = "fork, _exit and close_range are unsafe libc calls")]
+//! Here are the calls that rustix does not offer: `fork`, `_exit`, `signal` and `close_range`.
+#![allow(unsafe_code, reason = "fork, _exit, signal and close_range are unsafe libc calls")]
 
 use std::fmt;
 use std::io;
@@ -106,11 +106,23 @@ impl Child {
 /// Lets the calling child live on when its parent dies, to finish something that must not be left
 /// half done.
 ///
+/// A group whose last tie to its session ends with the parent, and which has a stopped process in it, is
+/// sent `SIGHUP` by the kernel: that is ignored from now on.
+///
 /// # Errors
 /// [`Error::System`]
 pub fn outlive_parent() -> Result<(), Error> {
+    set_hangup(libc::SIG_IGN).map_err(Error::system("outlive the server"))?;
     rustix::process::set_parent_process_death_signal(None)
         .map_err(Error::system("outlive the server"))
+}
+
+fn set_hangup(disposition: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: Neither to ignore a signal nor to die of it runs code of ours.
+    match unsafe { libc::signal(libc::SIGHUP, disposition) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Runs `work`, which may leave something half done, with the parent's death put off; afterwards the
@@ -124,6 +136,7 @@ pub(crate) fn shielded<T>(
     let done = work()?;
     if let (false, Some(parent)) = (must_outlive(&done), parent) {
         die_with_parent(parent).map_err(|_| Error::ServerGone)?;
+        set_hangup(libc::SIG_DFL).map_err(Error::system("die with the server"))?;
     }
     Ok(done)
 }
@@ -173,6 +186,16 @@ fn check_single_threaded() -> Result<(), Error> {
     match links.saturating_sub(2) {
         1 => Ok(()),
         threads => Err(Error::NotSingleThreaded(threads)),
+    }
+}
+
+/// Checks that children get process ids that mean the same to them and to their parent.
+pub(crate) fn check_namespace() -> Result<(), Error> {
+    let namespace = |which: &str| std::fs::read_link(format!("/proc/self/ns/{which}")).ok();
+    // Where that is not told it is as ever.
+    match (namespace("pid"), namespace("pid_for_children")) {
+        (Some(own), Some(childrens)) if own != childrens => Err(Error::OtherNamespace),
+        _ => Ok(()),
     }
 }
 

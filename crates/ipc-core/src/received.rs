@@ -4,11 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
 
-use crate::io::{read, retry, write_all};
-use crate::{Directory, Error, FileHeader, FileName};
+use crate::digest::Hasher;
+use crate::io::{read, read_at, retry, write_all};
+use crate::progress::Counter;
+use crate::{Digest, Directory, Error, FileHeader, FileName};
 
 /// Bytes that are stored with one write, beginning at a multiple of this.
 ///
@@ -63,6 +65,8 @@ pub struct ReceivedFile<'d> {
     length: u64,
     /// Size that the file has been given ahead of its bytes.
     allocated: u64,
+    /// Where the peer counts what it has done.
+    counter: Option<Counter<'d>>,
 }
 
 impl<'d> ReceivedFile<'d> {
@@ -78,7 +82,7 @@ impl<'d> ReceivedFile<'d> {
     ) -> Result<Self, Error> {
         let failed = || Error::at("create a file in", directory.path());
         let mode = Mode::from_raw_mode(header.mode & 0o777);
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let nameless = retry(directory, PollFlags::empty(), || {
             rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode)
         });
@@ -93,12 +97,24 @@ impl<'d> ReceivedFile<'d> {
             }
             Err(error) => return Err(failed()(error)),
         };
-        let mut file = Self { directory, fd, hidden, has_hidden_name, length: 0, allocated: 0 };
+        let mut file =
+            Self { directory, fd, hidden, has_hidden_name, length: 0, allocated: 0, counter: None };
         // To reserve nothing is an error.
         if let Some(size) = header.size.filter(|&size| size > 0) {
             file.allocate(size)?;
         }
         Ok(file)
+    }
+
+    /// Counts from now on what it stores or reads back.
+    pub(crate) fn count_with(&mut self, counter: Counter<'d>) {
+        self.counter = Some(counter);
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(counter) = self.counter {
+            counter.add(bytes);
+        }
     }
 
     /// Reserves `size` bytes on the disk, which makes the writes cheaper and a full disk known early.
@@ -131,6 +147,7 @@ impl<'d> ReceivedFile<'d> {
             let (piece, rest) = bytes.split_at(bytes.len().min(self.piece()));
             write_all(&self.fd, piece).map_err(self.failed("write to a file in"))?;
             self.length += piece.len() as u64;
+            self.count(piece.len());
             bytes = rest;
         }
         Ok(())
@@ -157,6 +174,7 @@ impl<'d> ReceivedFile<'d> {
             };
             let bytes = bytes.map_err(self.failed("write to a file in"))?;
             self.length += bytes as u64;
+            self.count(bytes);
             left = left.saturating_sub(bytes);
         }
         Ok(())
@@ -181,7 +199,7 @@ impl<'d> ReceivedFile<'d> {
     /// # Errors
     /// [`Error::Path`]
     pub fn take_back(&mut self, length: u64) -> Result<(), Error> {
-        rustix::fs::seek(&self.fd, SeekFrom::Start(length))
+        retry_on_intr(|| rustix::fs::seek(&self.fd, SeekFrom::Start(length)))
             .map_err(|errno| self.failed("go back in a file in")(errno.into()))?;
         // Until it is overwritten it is as good as allocated.
         self.allocated = self.allocated.max(self.length);
@@ -213,8 +231,35 @@ impl<'d> ReceivedFile<'d> {
     /// # Errors
     /// [`Error::Path`]
     pub fn sync(&self) -> Result<(), Error> {
-        rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.fd))
+        retry_on_intr(|| rustix::fs::fsync(&self.fd))
             .map_err(|errno| self.failed("sync a file in")(errno.into()))
+    }
+
+    /// Reads back all that is stored; what it comes to. If it `is_synced`, then from the disk.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn read_back(&self, is_synced: bool) -> Result<Digest, Error> {
+        if is_synced {
+            // What is on the disk may go from memory. If it does not, that is no failure.
+            let _ = rustix::fs::fadvise(&self.fd, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        let (mut hasher, mut offset) = (Hasher::default(), 0);
+        let mut buffer = vec![0; PIECE];
+        while offset < self.length {
+            let left = usize::try_from(self.length - offset).unwrap_or(usize::MAX);
+            let piece = buffer.get_mut(..left.min(PIECE)).unwrap_or_default();
+            let bytes = read_at(&self.fd, piece, offset)
+                .and_then(|bytes| match bytes {
+                    0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    bytes => Ok(bytes),
+                })
+                .map_err(self.failed("read back a file in"))?;
+            hasher.update(piece.get(..bytes).unwrap_or_default());
+            offset += bytes as u64;
+            self.count(bytes);
+        }
+        Ok(hasher.digest())
     }
 
     /// Gives the file its final name.
@@ -236,7 +281,7 @@ impl<'d> ReceivedFile<'d> {
         let renamed = match existing {
             Existing::Replace => {
                 let (from, to) = (self.hidden.as_bytes(), name.as_bytes());
-                rustix::fs::renameat(self.directory, from, self.directory, to)
+                retry_on_intr(|| rustix::fs::renameat(self.directory, from, self.directory, to))
             }
             // Unlike RENAME_NOREPLACE, a second link is known to every file system with links.
             Existing::Keep => self.directory.try_link(&self.fd, name),

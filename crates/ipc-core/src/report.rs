@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::{Error, describe, errno};
+use crate::{Digest, Error, describe, errno};
 
 /// A peer's number within its run, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,8 @@ impl fmt::Display for PeerId {
 pub struct Report {
     /// Length of the source in bytes; 0 if its end was never known.
     pub bytes: u64,
+    /// What the source comes to, if it was verified and its end is known.
+    pub digest: Option<Digest>,
     /// Why the run as a whole was given up, if it was.
     pub aborted: Option<Failure>,
     /// All peers, in the order of their numbers.
@@ -112,6 +115,22 @@ impl Failure {
             message: "it was dropped, because it held the other peers up".to_owned(),
             errno: None,
         }
+    }
+}
+
+impl Failure {
+    /// Why a peer was killed that did nothing for as long as [`Job::timeout`](crate::Job::timeout).
+    pub(crate) fn timed_out(timeout: Duration) -> Self {
+        let message = format!("it was killed, because it did nothing for {timeout:?}");
+        Self { message, errno: None }
+    }
+
+    /// Why a copy gets no name.
+    pub(crate) fn differs(stored: Option<Digest>, source: Digest) -> Self {
+        let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+        let message =
+            format!("its copy reads back as BLAKE3 {stored}, and the source was read as {source}");
+        Self { message, errno: None }
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::retry_on_intr;
 
+use crate::digest::Hasher;
 use crate::io::{SLICE, read, read_at, wait_ready};
-use crate::{Error, FileHeader, FileName};
+use crate::{Digest, Error, FileHeader, FileName};
 
 /// The file being copied, or a stream, of which only its end tells the length.
 ///
@@ -32,6 +34,8 @@ pub struct Source {
     header: FileHeader,
     /// What identifies a regular file and its contents; `None` for pipes, terminals and the like.
     version: Option<Version>,
+    /// Whether what is read of it is to be compared with what peers have stored.
+    is_verified: bool,
 }
 
 /// A regular file as it was at one moment.
@@ -55,9 +59,11 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let name = FileName::of_path(path)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::at("open", path))?;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
+            .map_err(Error::at("open", path))?;
         await_write(&fd);
-        let stat = rustix::fs::fstat(&fd).map_err(Error::at("read the size of", path))?;
+        let stat = retry_on_intr(|| rustix::fs::fstat(&fd))
+            .map_err(Error::at("read the size of", path))?;
         let not_copyable =
             |kind, advice| Err(Error::NotCopyable { path: path.to_owned(), kind, advice });
         let by_stdin = "; redirect it to standard input and give - as FILE";
@@ -86,7 +92,7 @@ impl Source {
     pub fn from_fd(fd: OwnedFd, name: FileName) -> Result<Self, Error> {
         let path: &Path = name.as_ref();
         await_write(&fd);
-        let stat = rustix::fs::fstat(&fd).map_err(Error::at("examine", path))?;
+        let stat = retry_on_intr(|| rustix::fs::fstat(&fd)).map_err(Error::at("examine", path))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(Error::NotCopyable {
                 path: path.to_owned(),
@@ -103,7 +109,7 @@ impl Source {
         let version = regular.then(|| Version::of(stat));
         let header =
             FileHeader { name, size, mode: stat.st_mode & 0o7777, modified: modified(stat) };
-        Self { fd, path: path.to_owned(), header, version }
+        Self { fd, path: path.to_owned(), header, version, is_verified: false }
     }
 
     /// The same source under another name: what received files are called is the caller's choice.
@@ -111,6 +117,18 @@ impl Source {
     pub fn with_name(mut self, name: FileName) -> Self {
         self.header.name = name;
         self
+    }
+
+    /// The same source, of which every reader from the start makes a digest.
+    #[must_use]
+    pub fn with_digest(mut self) -> Self {
+        self.is_verified = true;
+        self
+    }
+
+    /// Whether readers make a digest.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified
     }
 
     /// What the peers are told of it.
@@ -139,7 +157,8 @@ impl Source {
     /// [`Error::SourceChanged`], or [`Error::Path`] if it cannot be examined.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         let Some(opened) = &self.version else { return Ok(()) };
-        let stat = rustix::fs::fstat(&self.fd).map_err(Error::at("examine", &self.path))?;
+        let stat = retry_on_intr(|| rustix::fs::fstat(&self.fd))
+            .map_err(Error::at("examine", &self.path))?;
         if Version::of(&stat) == *opened {
             Ok(())
         } else {
@@ -168,7 +187,8 @@ impl Source {
 
     /// A reader that begins at byte `offset` of a source that can be shared.
     pub(crate) fn reader_from(&self, offset: u64) -> SourceReader<'_> {
-        SourceReader { source: self, offset, ended: false }
+        let hasher = (self.is_verified && offset == 0).then(Hasher::default);
+        SourceReader { source: self, offset, ended: false, hasher }
     }
 }
 
@@ -196,8 +216,8 @@ impl Version {
 /// moves the time. What cannot seek has nothing to wait for.
 fn await_write(fd: &OwnedFd) {
     if let Ok(position) = rustix::fs::tell(fd) {
-        let _ = rustix::fs::seek(fd, SeekFrom::Data(position));
-        let _ = rustix::fs::seek(fd, SeekFrom::Start(position));
+        let _ = retry_on_intr(|| rustix::fs::seek(fd, SeekFrom::Data(position)));
+        let _ = retry_on_intr(|| rustix::fs::seek(fd, SeekFrom::Start(position)));
     }
 }
 
@@ -221,6 +241,7 @@ pub struct SourceReader<'s> {
     source: &'s Source,
     offset: u64,
     ended: bool,
+    hasher: Option<Hasher>,
 }
 
 impl SourceReader<'_> {
@@ -242,7 +263,17 @@ impl SourceReader<'_> {
             None => self.fill_from_stream(buffer, keep_waiting)?,
         };
         self.offset += bytes as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer.get(..bytes).unwrap_or_default());
+        }
         Ok(bytes)
+    }
+
+    /// What all that it has read comes to, at the source's end, if that was asked for
+    /// ([`Source::with_digest`]).
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        self.hasher.as_ref().filter(|_| self.ended).map(Hasher::digest)
     }
 
     /// Whether the source is known to have been read to its end.

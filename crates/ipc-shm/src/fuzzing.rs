@@ -32,8 +32,9 @@ pub fn segment(data: &[u8]) {
     }
 
     let mut peer = Consumer::new(&shared, me, layout.block_count, layout.block_size);
-    let mut reads = 0;
+    let (mut reads, mut reads_since_all_was_written) = (0, 0);
     loop {
+        let all_is_written = !shared.script.has_more();
         match peer.ready() {
             Ok(Ready::Blocks(blocks)) => {
                 let (first, length) = blocks.bytes();
@@ -45,7 +46,10 @@ pub fn segment(data: &[u8]) {
                 assert_eq!(ready.len(), length);
                 assert!(ready.iter().zip(place..).all(|(&byte, place)| byte == pattern(place)));
                 // All but the last are full.
-                reads += u32::try_from(length.div_ceil(size)).expect("there are few blocks");
+                let count = u32::try_from(length.div_ceil(size)).expect("there are few blocks");
+                reads += count;
+                reads_since_all_was_written += if all_is_written { count } else { 0 };
+                assert!(reads_since_all_was_written <= layout.block_count, "more than are there");
                 let _ = blocks.release();
                 assert_eq!(shared.reads(me), reads);
             }
@@ -57,14 +61,16 @@ pub fn segment(data: &[u8]) {
     assert!(others.all(|peer| shared.reads(peer) == 0), "another peer's page is written");
 }
 
-/// A server fills a ring in which all peers but the first write rubbish.
+/// A server fills a ring in which peers write rubbish: all of them, or all but the first.
 ///
-/// `data` is the shape ([`layout`]) and a [`Script`], which also says what the server does. It fills
-/// none but blocks of the ring, and none that the first peer has not read; that peer is never accused.
+/// `data` is the shape ([`layout`]), in whose first byte the highest bit says that the first peer lies
+/// too, and a [`Script`], which also says what the server does. It fills none but blocks of the ring,
+/// and none that an honest peer has not read; that peer is never accused.
 pub fn lying_peers(data: &[u8]) {
     let Some((shape, script)) = data.split_first_chunk() else { return };
     let layout = layout(*shape);
-    let shared = Scribbled::new(layout, Writer::Server, script);
+    let honest = (shape[0] < 0x80).then_some(0);
+    let shared = Scribbled { honest, ..Scribbled::new(layout, Writer::Server, script) };
     let script = &shared.script;
     let size = layout.block_size as usize;
     let mut ring = Producer::new(&shared, layout.peers, layout.block_count, layout.block_size);
@@ -74,17 +80,19 @@ pub fn lying_peers(data: &[u8]) {
     while script.has_more() && !ended {
         let [wanted, read, bytes0, bytes1, flags] = script.take();
         reads = published.min(reads + u32::from(read));
-        shared.segment.peer_page(HONEST).number_of_reads.0.store(reads, Ordering::Relaxed);
+        if let Some(honest) = honest {
+            shared.segment.peer_page(honest).number_of_reads.0.store(reads, Ordering::Relaxed);
+        }
         let wanted = u32::from(wanted) % layout.block_count + 1;
         let has_room = ring.wait_for_room(wanted).unwrap_or_else(|ImpossibleReads { peer }| {
-            assert_ne!(peer, HONEST, "an honest peer is accused");
+            assert_ne!(Some(peer), honest, "an honest peer is accused");
             ring.leave_out(peer);
             false
         });
         if let Some(delay) = ring.take_delay() {
             assert!(delay.peer < layout.peers);
             let (from, to) = (Duration::from_nanos(delay.from), Duration::from_nanos(delay.to));
-            if patience.ends(from, to) && delay.peer != HONEST {
+            if patience.ends(from, to) && Some(delay.peer) != honest {
                 ring.detach(delay.peer);
             }
         }
@@ -92,7 +100,8 @@ pub fn lying_peers(data: &[u8]) {
         let (first, count) = blocks.slots();
         assert!(count > 0 || !has_room, "there is room, but not for a block");
         assert!(count <= wanted && first + count <= layout.block_count);
-        assert!(published + count <= reads + layout.block_count, "an unread block is filled");
+        let overwritten = (published + count).saturating_sub(layout.block_count);
+        assert!(honest.is_none() || overwritten <= reads, "an unread block is filled");
         let free = shared.segment.free_bytes(&mut blocks);
         assert_eq!(free.len(), count as usize * size);
         free.fill(flags);
@@ -100,12 +109,10 @@ pub fn lying_peers(data: &[u8]) {
         ended = blocks.publish(bytes, flags & 1 != 0);
         let filled = u32::try_from(bytes.div_ceil(size)).expect("there are few blocks");
         published += filled + u32::from(ended);
-        assert!(published <= reads + layout.block_count, "an unread block is published anew");
+        let overwritten = published.saturating_sub(layout.block_count);
+        assert!(honest.is_none() || overwritten <= reads, "an unread block is published anew");
     }
 }
-
-/// The peer that does not lie.
-const HONEST: u32 = 0;
 
 /// The shape of a segment: blocks less one (4 bits), peers less one (2 bits), the size of a block less
 /// one (1 byte).
@@ -163,6 +170,8 @@ struct Scribbled<'s> {
     segment: Segment,
     /// Who looks, and so writes its own words as it should.
     me: Writer,
+    /// Another peer that does.
+    honest: Option<u32>,
     script: Script<'s>,
     clock: Cell<u64>,
 }
@@ -172,11 +181,12 @@ impl<'s> Scribbled<'s> {
         let name = FileName::new(b"data.bin").expect("it is a name");
         let header = FileHeader { name, size: None, mode: 0o644, modified: (1, 2) };
         let segment = Segment::create(layout, &header).expect("/dev/shm has room");
-        Self { segment, me, script: Script(Cell::new(script)), clock: Cell::new(0) }
+        let script = Script(Cell::new(script));
+        Self { segment, me, honest: None, script, clock: Cell::new(0) }
     }
 
     fn lies(&self, writer: Writer) -> bool {
-        writer != self.me && writer != Writer::Peer(HONEST)
+        writer != self.me && Some(writer) != self.honest.map(Writer::Peer)
     }
 
     fn look<'w>(&self, word: &'w AtomicU32, writer: Writer) -> &'w AtomicU32 {

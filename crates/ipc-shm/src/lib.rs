@@ -41,6 +41,7 @@
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
+//!     timeout: None,
 //! };
 //! job.check::<SharedMemory>()?;
 //! let transport = SharedMemory::create(job.source.header(), job.peers, Options::default())?;

@@ -156,7 +156,7 @@ impl<S: Shared> Producer<S> {
     ///
     /// It sleeps for the slowest peer only, which alone wakes it, and only once it has read enough.
     pub(crate) fn wait_for_room(&mut self, blocks: u32) -> Result<bool, ImpossibleReads> {
-        let needed = (self.published + u64::from(blocks)).saturating_sub(self.block_count.into());
+        let needed = self.reads_needed(blocks);
         loop {
             let Some((peer, reads)) = self.slowest()? else { return Ok(true) };
             if reads >= needed {
@@ -179,6 +179,18 @@ impl<S: Shared> Producer<S> {
                 return Ok(self.slowest()?.is_none_or(|(_, reads)| reads >= needed));
             }
         }
+    }
+
+    /// The peers without which `blocks` blocks were free when they were looked at last.
+    pub(crate) fn holding_up(&self, blocks: u32) -> impl Iterator<Item = u32> {
+        let needed = self.reads_needed(blocks);
+        let reads = (0..).zip(&self.reads);
+        reads.filter_map(move |(peer, reads)| reads.filter(|&reads| reads < needed).and(Some(peer)))
+    }
+
+    /// How many blocks everybody must have read for `blocks` blocks to be free.
+    fn reads_needed(&self, blocks: u32) -> u64 {
+        (self.published + u64::from(blocks)).saturating_sub(self.block_count.into())
     }
 
     /// Takes free blocks that lie side by side, `most` at most, to be filled and published.
@@ -506,7 +518,7 @@ mod tests {
             let mut ring = Producer::new(self, peers, 1, 1);
             ring.watch();
             assert!(!ring.reserve(1).publish(1, false));
-            ring.wait_for_room(1).unwrap();
+            assert!(ring.wait_for_room(1).is_ok());
             ring.take_delay()
         }
 

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use ipc_core::{FileHeader, PeerId};
 use rustix::event::PollFlags;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use crate::Error;
@@ -44,8 +45,8 @@ impl Segment {
             usize::try_from(size).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd =
-            rustix::fs::open(SHARED_MEMORY, flags, mode).map_err(|errno| failed(errno.into()))?;
+        let fd = retry_on_intr(|| rustix::fs::open(SHARED_MEMORY, flags, mode))
+            .map_err(|errno| failed(errno.into()))?;
         ipc_core::io::retry(&fd, PollFlags::OUT, || {
             rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, size)
         })

@@ -12,6 +12,7 @@ use ipc_core::io::{now, timespec, write_all};
 use ipc_core::process::{Child, Lifeline, fork};
 use ipc_core::{Directory, FileName};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::time::Timespec;
 
 use crate::Error;
@@ -81,10 +82,15 @@ impl Drop for Semaphore {
 /// Opens the semaphore that is linked under `token`.
 fn open_by_name(token: u64) -> io::Result<Semaphore> {
     let name = CString::new(format!("/{token:016x}"))?;
-    // SAFETY: The name ends in NUL. Without O_CREAT, no further arguments are read.
-    let opened = unsafe { libc::sem_open(name.as_ptr(), 0) };
-    // SEM_FAILED is the null pointer on Linux.
-    NonNull::new(opened).map(Semaphore).ok_or_else(io::Error::last_os_error)
+    loop {
+        // SAFETY: The name ends in NUL. Without O_CREAT, no further arguments are read.
+        let opened = unsafe { libc::sem_open(name.as_ptr(), 0) };
+        // SEM_FAILED is the null pointer on Linux.
+        match NonNull::new(opened).map(Semaphore).ok_or_else(io::Error::last_os_error) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// A file without a name that holds a semaphore of value 0, as glibc keeps its named ones: the bytes
@@ -99,7 +105,8 @@ fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
     // SAFETY: All bytes of it were zeroed, so they are initialised, padding included.
     let bytes = unsafe { std::slice::from_raw_parts(bytes, size_of::<libc::sem_t>()) };
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR)?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let fd = retry_on_intr(|| rustix::fs::openat(directory, ".", flags, mode))?;
     write_all(&fd, bytes)?;
     Ok(fd)
 }

@@ -33,7 +33,8 @@ pub(crate) fn serve(
     if on_slow != OnSlow::Wait {
         ring.watch();
     }
-    Server { memory, ring, source, peers, on_slow, patience: Patience::new(on_slow, now()) }.run()
+    let patience = Patience::new(on_slow, now());
+    Server { memory, ring, source, peers, on_slow, patience, awaited: Vec::new() }.run()
 }
 
 /// One run, from the first block to the last.
@@ -44,6 +45,8 @@ struct Server<'a, 's> {
     peers: &'a mut Peers<'s>,
     on_slow: OnSlow,
     patience: Patience,
+    /// Whom the server waited for last, in the order of their numbers.
+    awaited: Vec<u32>,
 }
 
 impl Server<'_, '_> {
@@ -61,7 +64,7 @@ impl Server<'_, '_> {
             ended = self.fill_blocks(batch, &mut reader)?;
         }
         if reader.at_end() {
-            self.peers.source_ended(reader.offset());
+            self.peers.source_ended(reader.offset(), reader.digest());
         }
         Ok(())
     }
@@ -84,6 +87,7 @@ impl Server<'_, '_> {
             let is_gone = |&peer: &u32| !self.peers.is_receiving(PeerId(peer));
             let gone: Vec<_> = self.ring.live().filter(is_gone).collect();
             gone.into_iter().for_each(|peer| self.ring.leave_out(peer));
+            self.note_awaited(if has_room { 0 } else { blocks });
             if let Some(delay) = self.ring.take_delay() {
                 self.judge(delay);
             }
@@ -94,6 +98,17 @@ impl Server<'_, '_> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Tells who is waited for while there is no room for `blocks` blocks.
+    fn note_awaited(&mut self, blocks: u32) {
+        let before = std::mem::take(&mut self.awaited);
+        if blocks > 0 {
+            self.awaited = self.ring.holding_up(blocks).collect();
+        }
+        let ended = before.into_iter().filter(|peer| self.awaited.binary_search(peer).is_err());
+        ended.for_each(|peer| self.peers.set_awaited(PeerId(peer), false));
+        self.awaited.iter().for_each(|&peer| self.peers.set_awaited(PeerId(peer), true));
     }
 
     /// Ends the wait for a peer that has held the others up for too long.
@@ -110,7 +125,7 @@ impl Server<'_, '_> {
                 self.peers.detach(PeerId(peer));
                 // It may be done, and commit, before those that still wait for the ring.
                 if let Some(size) = self.source.header().size {
-                    self.peers.source_ended(size);
+                    self.peers.source_ended(size, None);
                 }
             }
             OnSlow::Drop => {

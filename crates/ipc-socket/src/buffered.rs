@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use ipc_core::io::{now, wait_ready};
-use ipc_core::{PeerId, Source, SourceReader};
+use ipc_core::{Digest, PeerId, Source, SourceReader};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -73,13 +73,14 @@ impl<'s> Buffered<'s> {
             .map_err(|error| ipc_core::Error::at("read", self.source.path())(error).into())
     }
 
-    /// Reads the next piece of the source into the window; its length once it has ended there.
-    pub(crate) fn read(&mut self) -> Result<Option<u64>, Error> {
+    /// Reads the next piece of the source into the window; its length, and what it comes to if
+    /// that is wanted, once it has ended there.
+    pub(crate) fn read(&mut self) -> Result<Option<(u64, Option<Digest>)>, Error> {
         let bytes = self.reader.fill(self.window.room(), || false)?;
         let ended = self.reader.at_end();
         self.window.commit(bytes, ended);
         self.satisfied.clear();
-        Ok(ended.then(|| self.reader.offset()))
+        Ok(ended.then(|| (self.reader.offset(), self.reader.digest())))
     }
 
     /// Who holds the others up, by keeping the window full, and since when at least half of the
@@ -151,7 +152,7 @@ mod tests {
         assert!(!feed.can_read().unwrap());
         drop(writer);
         assert!(feed.can_read().unwrap());
-        assert_eq!(feed.read().unwrap(), Some(4));
+        assert_eq!(feed.read().unwrap(), Some((4, None)));
         assert!(!feed.can_read().unwrap());
     }
 
@@ -165,6 +166,6 @@ mod tests {
         assert!(!feed.can_read().unwrap());
         feed.leave(PeerId(0));
         assert!(feed.can_read().unwrap());
-        assert_eq!(feed.read().unwrap(), Some(5000));
+        assert_eq!(feed.read().unwrap(), Some((5000, None)));
     }
 }

@@ -6,7 +6,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use ipc_core::{PeerId, Source};
+use ipc_core::{Digest, PeerId, Source};
 use rustix::io::Errno;
 
 use crate::buffered::Buffered;
@@ -71,7 +71,7 @@ impl<'s> Feed<'s> {
     }
 
     /// Reads the next piece of the source; its length once it has ended there.
-    pub(crate) fn read(&mut self) -> Result<Option<u64>, Error> {
+    pub(crate) fn read(&mut self) -> Result<Option<(u64, Option<Digest>)>, Error> {
         match self {
             Self::Direct(_) => Ok(None),
             Self::Buffered(buffered) => buffered.read(),

@@ -87,8 +87,10 @@ impl<'a, 's> Server<'a, 's> {
     /// waits for another process but the wait for events.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         if let Some(length) = self.feed.length() {
-            self.peers.source_ended(length);
+            self.peers.source_ended(length, None);
         }
+        // None of them has joined.
+        self.peers.ids().for_each(|id| self.peers.set_awaited(id, true));
         while self.clients.any_unserved() {
             let can_read = self.feed.can_read()?;
             let is_busy = can_read || !self.unfinished.is_empty();
@@ -228,8 +230,8 @@ impl<'a, 's> Server<'a, 's> {
 
     /// Reads on in the source and sends what it got to whoever can take it.
     fn read(&mut self) -> Result<(), Error> {
-        if let Some(total) = self.feed.read()? {
-            self.peers.source_ended(total);
+        if let Some((total, digest)) = self.feed.read()? {
+            self.peers.source_ended(total, digest);
             self.end_absent();
         }
         self.peers.ids().try_for_each(|id| self.send(id))
@@ -241,7 +243,9 @@ impl<'a, 's> Server<'a, 's> {
         let Some(Stage::Connected { socket, is_writable: is_writable @ true }) = stage else {
             return Ok(());
         };
-        match self.feed.send(id, socket) {
+        let sent = self.feed.send(id, socket);
+        self.peers.set_awaited(id, matches!(sent, Ok(Sent::UntilFull)));
+        match sent {
             Ok(Sent::AllSoFar) => {}
             Ok(Sent::EnoughForNow) => self.unfinished.push(id),
             Ok(Sent::UntilFull) => *is_writable = false,

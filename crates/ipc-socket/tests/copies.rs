@@ -302,6 +302,7 @@ where
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
+        timeout: None,
     };
     job.check::<Hooked<C>>().unwrap();
     let report = copy(&job, &Hooked { transport, connect }).unwrap();

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub(crate) mod leftovers;
+pub(crate) mod mounts;
 pub(crate) mod paths;
 pub(crate) mod paused;
 pub(crate) mod run;

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Sandbox;
 use super::leftovers::{
-    Entry, Snapshot, await_end, orphaned_shared_memory, reap_session_of, session_of,
+    Entry, Snapshot, await_any, await_end, orphaned_shared_memory, reap_session_of, session_of,
     shared_memory_names, snapshot,
 };
 use super::run::Run;
@@ -83,6 +87,27 @@ impl<'s> Running<'s> {
     /// As [`Running::accept_changes`], but of one file only.
     pub(crate) fn accept_change_of(&mut self, path: &Path) {
         self.files.insert(path.to_owned(), Entry::of(&path.symlink_metadata().unwrap()));
+    }
+
+    /// Waits until it has said this on standard error, while it goes on.
+    pub(crate) fn await_said(&self, text: &str) {
+        let path = format!("/proc/self/fd/{}", self.stderr.as_raw_fd());
+        let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&watch, path, WatchFlags::MODIFY).unwrap();
+        let pidfd = rustix::process::pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
+        loop {
+            // The position is the program's too, and must not move.
+            let mut said = vec![0; 1 << 16];
+            let length = self.stderr.read_at(&mut said, 0).unwrap();
+            let said = String::from_utf8_lossy(&said[..length]).into_owned();
+            if said.contains(text) {
+                return;
+            }
+            let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+            await_any(&mut fds, "a word of the program");
+            assert!(fds[1].revents().is_empty(), "it ended without {text:?}: {said}");
+            rustix::io::read(&watch, &mut [0; 4096]).unwrap();
+        }
     }
 
     /// Waits for the end, which leaves no process.

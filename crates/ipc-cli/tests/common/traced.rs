@@ -11,7 +11,7 @@ use super::{Invocation, Sandbox, skip, succeeds};
 /// The command that traces another one and its children; where that is not allowed, `None`, which it says
 /// of `what`.
 pub(crate) fn strace(what: &str) -> Option<&'static [&'static str]> {
-    const STRACE: &[&str] = &["strace", "-f", "-qq", "-o", "/dev/null"];
+    const STRACE: &[&str] = &["strace", "-f", "-qqq", "-o", "/dev/null"];
     static WORKS: LazyLock<bool> = LazyLock::new(|| succeeds(STRACE, "true"));
     if !*WORKS {
         skip(what, "there is no strace, or it may trace nobody");
@@ -38,7 +38,7 @@ pub(crate) fn tampered_file<'s>(
 ) -> Option<Invocation<'s>> {
     let source = sandbox.file("data", contents);
     // By its path if it is open, and by its name where it is opened.
-    let how = ["--quiet=path-resolution", "-P", source.to_str().unwrap(), "-P", "data", "-e", inject];
+    let how = ["-P", source.to_str().unwrap(), "-P", "data", "-e", inject];
     sandbox.with(args).tampered(&how)
 }
 
