@@ -128,7 +128,9 @@ fn one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    said.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
+    let said = said.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
+    // It repeats what was typed, of which nothing shall move a terminal's cursor.
+    said.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -143,5 +145,6 @@ mod tests {
             one_line(said),
             "unexpected argument '--bloks' found; a similar argument exists: '--blocks'"
         );
+        assert_eq!(one_line("error: a\rb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
     }
 }

@@ -89,7 +89,9 @@ impl FromPeer {
                 let (errno, text) =
                     fields.split_first_chunk().ok_or_else(|| invalid("it is too short"))?;
                 let errno = i32::from_le_bytes(*errno);
-                let message = String::from_utf8_lossy(text).into_owned();
+                let text = String::from_utf8_lossy(text);
+                // It ends up on a terminal, as one line.
+                let message = text.replace(char::is_control, "\u{fffd}");
                 Ok(Self::Failed(Failure { message, errno: (errno != 0).then_some(errno) }))
             }
             _ => Err(invalid("its kind is unknown")),
@@ -225,7 +227,7 @@ mod tests {
                 FromPeer::Consumed { bytes, digest: digest.map(Digest::from_bytes) }
             }),
             Just(FromPeer::Stored),
-            (".{0,200}", proptest::option::of(1..200))
+            ("\\PC{0,200}", proptest::option::of(1..200))
                 .prop_map(|(message, errno)| FromPeer::Failed(Failure { message, errno })),
         ]
     }

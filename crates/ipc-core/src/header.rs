@@ -84,12 +84,16 @@ impl FileHeader {
             return Err(invalid("the nanoseconds exceed a second"));
         }
         let length = u32::from_le_bytes(fields.take()?);
-        let name = usize::try_from(length)
+        let (name, padding) = usize::try_from(length)
             .ok()
-            .and_then(|length| fields.0.get(..length))
+            .and_then(|length| fields.0.split_at_checked(length))
             .ok_or_else(|| invalid("the name is longer than its field"))?;
+        let name = FileName::new(name)?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(invalid("there is something behind the name"));
+        }
         Ok(Self {
-            name: FileName::new(name)?,
+            name,
             size: (size != UNKNOWN).then_some(size),
             mode,
             modified: (seconds, nanoseconds),
@@ -144,6 +148,7 @@ mod tests {
             (36, &[0; 4], "empty"),
             (40, b"../x.bin", "slash"),
             (44, &[0], "NUL"),
+            (295, b"x", "behind the name"),
         ] {
             let error = FileHeader::decode(&forged(offset, bytes)).unwrap_err().to_string();
             assert!(error.contains(about), "{about}: {error}");

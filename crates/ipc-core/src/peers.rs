@@ -287,13 +287,17 @@ impl<'s> Peers<'s> {
         if !self.watch.is_due(now) {
             return;
         }
+        let mut told = 0;
         for id in self.ids() {
             let Some(peer) = self.peers.get(id.index()).filter(|peer| peer.link.is_some()) else {
                 continue;
             };
             match self.watch.look_at(id, self.progress.of(id).get(), now) {
-                Overdue::No => {}
-                Overdue::Tell => (self.tell)(Event::Waiting { peer: id, pid: peer.child.id() }),
+                Overdue::Tell if told < Event::MOST_AT_ONCE => {
+                    told += 1;
+                    (self.tell)(Event::Waiting { peer: id, pid: peer.child.id() });
+                }
+                Overdue::No | Overdue::Tell => {}
                 Overdue::GiveUp(timeout) => self.fail(id, Failure::timed_out(timeout)),
             }
         }

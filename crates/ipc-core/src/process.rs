@@ -62,7 +62,7 @@ pub unsafe fn fork(
         unsafe { libc::_exit(status.unwrap_or(PANICKED).into()) }
     }
     // The only number that is neither 0 nor a process id is -1, and no id is ever negative.
-    let pid = u32::try_from(forked).ok().and(Pid::from_raw(forked));
+    let pid = u32::try_from(forked).ok().and_then(|_| Pid::from_raw(forked));
     if let Some(pid) = pid {
         // The child does the same; whoever is first, it has its group when this returns. An error
         // says that it has ended.
@@ -191,12 +191,17 @@ fn check_single_threaded() -> Result<(), Error> {
 
 /// Checks that children get process ids that mean the same to them and to their parent.
 pub(crate) fn check_namespace() -> Result<(), Error> {
-    let namespace = |which: &str| std::fs::read_link(format!("/proc/self/ns/{which}")).ok();
-    // Where that is not told it is as ever.
-    match (namespace("pid"), namespace("pid_for_children")) {
-        (Some(own), Some(childrens)) if own != childrens => Err(Error::OtherNamespace),
-        _ => Ok(()),
+    let (own, childrens) = ("/proc/self/ns/pid", "/proc/self/ns/pid_for_children");
+    // Where that is not told it is as ever. A namespace that is still without a process has no name.
+    let is_told = std::fs::symlink_metadata(childrens).is_ok();
+    let is_same = || match (std::fs::read_link(own), std::fs::read_link(childrens)) {
+        (Ok(own), Ok(childrens)) => own == childrens,
+        _ => false,
+    };
+    if is_told && !is_same() {
+        return Err(Error::OtherNamespace);
     }
+    Ok(())
 }
 
 /// Ties the child to its parent's life, if so wanted, and cuts all other ties.

@@ -21,6 +21,9 @@ pub enum Event {
 impl Event {
     /// How long a peer does nothing before that is told.
     pub const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// How many peers are told of at the same time, at most: if a disk is slow, all of them wait for it.
+    pub const MOST_AT_ONCE: usize = 8;
 }
 
 /// How long each peer has kept the run waiting.

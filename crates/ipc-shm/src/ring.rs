@@ -168,14 +168,14 @@ impl<S: Shared> Producer<S> {
             fence(Ordering::SeqCst);
             // If this peer has read enough meanwhile, it wakes nobody; another may be the slowest.
             let sleeps = self.look_at(peer)?.is_some_and(|reads| reads < needed);
+            let begin = (sleeps && self.watches).then(|| self.shared.now());
             if sleeps {
-                let begin = self.watches.then(|| self.shared.now());
                 self.shared.sleep_until_post();
-                let reads = self.look_at(peer)?.unwrap_or(0);
-                self.delay = begin.and_then(|begin| self.delay_since(begin, peer, reads >= needed));
             }
             self.shared.awaited().store(0, Ordering::Relaxed);
             if sleeps {
+                let has_come = self.look_at(peer)?.is_none_or(|reads| reads >= needed);
+                self.delay = begin.and_then(|begin| self.delay_since(begin, peer, has_come));
                 return Ok(self.slowest()?.is_none_or(|(_, reads)| reads >= needed));
             }
         }

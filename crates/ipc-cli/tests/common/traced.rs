@@ -1,12 +1,12 @@
 //! Faults by strace: calls that fail, and processes that get a signal at a call, and nowhere else.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::LazyLock;
 
 use rustix::process::Pid;
 
-use super::{Invocation, Sandbox, skip, succeeds};
+use super::{Invocation, skip, succeeds};
 
 /// The command that traces another one and its children; where that is not allowed, `None`, which it says
 /// of `what`.
@@ -29,23 +29,14 @@ impl Invocation<'_> {
     }
 }
 
-/// A run on a file `data` with these contents, of which only calls on that file fail.
-pub(crate) fn tampered_file<'s>(
-    sandbox: &'s Sandbox,
-    args: &[&str],
-    contents: &[u8],
-    inject: &str,
-) -> Option<Invocation<'s>> {
-    let source = sandbox.file("data", contents);
-    // By its path if it is open, and by its name where it is opened.
-    let how = ["-P", source.to_str().unwrap(), "-P", "data", "-e", inject];
-    sandbox.with(args).tampered(&how)
-}
-
 /// strace at work on a process that was running before.
 #[derive(Debug)]
 #[must_use = "without it nothing is done to the process any more"]
-pub(crate) struct Tracer(Child);
+pub(crate) struct Tracer {
+    child: Child,
+    /// What strace says: what it does, and with `-o /dev/stderr` the calls too.
+    said: BufReader<ChildStderr>,
+}
 
 /// Does this to a process from its next call on, the first that counts. `None` without strace.
 pub(crate) fn tamper_with(process: Pid, how: &[&str]) -> Option<Tracer> {
@@ -54,18 +45,27 @@ pub(crate) fn tamper_with(process: Pid, how: &[&str]) -> Option<Tracer> {
     let mut command = Command::new("strace");
     command.args(["-o", "/dev/null", "-p", &pid]).args(how).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap());
-    let tracer = Tracer(child);
-    let mut line = String::new();
-    said.read_line(&mut line).unwrap();
-    assert_eq!(line, format!("strace: Process {pid} attached\n"));
+    let said = BufReader::new(child.stderr.take().unwrap());
+    let mut tracer = Tracer { child, said };
+    tracer.await_said(&format!("Process {pid} attached"));
     Some(tracer)
+}
+
+impl Tracer {
+    /// Waits for a line with this text.
+    pub(crate) fn await_said(&mut self, text: &str) {
+        let mut said = String::new();
+        while !said.contains(text) {
+            said.clear();
+            assert_ne!(self.said.read_line(&mut said).unwrap(), 0, "strace never said {text:?}");
+        }
+    }
 }
 
 /// The process goes on untouched, if it has not ended.
 impl Drop for Tracer {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
