@@ -6,7 +6,7 @@
 mod cases;
 mod ended;
 mod faults;
-mod leftovers;
+pub(crate) mod leftovers;
 mod memory;
 mod scene;
 mod sources;

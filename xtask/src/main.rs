@@ -4,9 +4,11 @@
 mod bench;
 mod build;
 mod e2e;
+mod endure;
 mod files;
 mod model;
 mod processes;
+mod sweep;
 mod table;
 
 use std::process::ExitCode;
@@ -24,8 +26,12 @@ enum Task {
     Clean,
     /// Build the programs, then run both as a user would and check what they do
     E2e(e2e::Args),
+    /// Build the programs, then make each of their system calls fail, one in each run, and kill them there
+    Sweep(sweep::Args),
     /// Build the programs, then measure both beside other means to copy one file to many
     Bench(bench::Args),
+    /// Build the programs, then run them a thousand times, fifty at once, with a thousand peers, with 20 GiB
+    Endure(endure::Args),
     /// Search all states of the model of the ring, with Spin
     Model(model::Args),
     /// Write a file as fast as can be: one writer of the bench's limit probe
@@ -43,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Build => build::build()?,
         Task::Clean => build::clean()?,
         Task::E2e(args) => return e2e::run(&args),
+        Task::Sweep(args) => return sweep::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Endure(args) => return endure::run(&args),
         Task::Model(args) => return model::run(&args),
         Task::Limit(args) => bench::limit::write(&args)?,
         Task::Forks(args) => bench::forks::store(&args)?,

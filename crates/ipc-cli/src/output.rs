@@ -11,7 +11,8 @@ use crate::environment::check_stdout;
 
 /// One line on standard error. That nobody can see it is no reason to fail.
 pub(crate) fn message(program: &str, text: &str) {
-    let _ = writeln!(io::stderr(), "{program}: {text}");
+    // In one piece, as others may write to the same terminal.
+    let _ = io::stderr().write_all(format!("{program}: {text}\n").as_bytes());
 }
 
 /// The paths of the received files, one a line.

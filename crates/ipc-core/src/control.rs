@@ -130,9 +130,12 @@ impl PeerLink {
     /// Takes the next message without waiting for one.
     pub(crate) fn hear(&self) -> Result<Heard, Error> {
         let mut buffer = [MaybeUninit::uninit(); MESSAGE_MAX];
+        let mut was_reset = false;
         let received = loop {
             match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
+                // It ended with a commit unread. What it said before comes after that.
+                Err(Errno::CONNRESET) if !was_reset => was_reset = true,
                 Ok(((message, _), _)) => break Ok(&*message),
                 Err(errno) => break Err(errno),
             }
@@ -254,6 +257,17 @@ mod tests {
         assert!(message.len() <= MESSAGE_MAX);
         let Ok(FromPeer::Failed(failure)) = FromPeer::decode(&message) else { panic!() };
         assert!(failure.message.chars().all(|character| character == 'ä'));
+    }
+
+    #[test]
+    fn what_a_peer_says_at_last_is_heard_though_it_does_not_listen() {
+        let (server, peer) = channel().unwrap();
+        let failure = Failure { message: "no".to_owned(), errno: None };
+        server.commit().unwrap();
+        peer.say(&FromPeer::Failed(failure.clone())).unwrap();
+        drop(peer);
+        assert_eq!(server.hear().unwrap(), Heard::Message(FromPeer::Failed(failure)));
+        assert_eq!(server.hear().unwrap(), Heard::Closed);
     }
 
     #[test]

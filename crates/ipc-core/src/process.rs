@@ -135,7 +135,10 @@ pub(crate) fn shielded<T>(
     outlive_parent()?;
     let done = work()?;
     if let (false, Some(parent)) = (must_outlive(&done), parent) {
-        die_with_parent(parent).map_err(|_| Error::ServerGone)?;
+        die_with_parent(parent).map_err(|error| match error.raw_os_error() {
+            Some(libc::ESRCH) => Error::ServerGone,
+            _ => Error::system("die with the server")(error),
+        })?;
         set_hangup(libc::SIG_DFL).map_err(Error::system("die with the server"))?;
     }
     Ok(done)

@@ -5,10 +5,11 @@ use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use ipc_core::io::{now, timespec, write_all};
+use ipc_core::io::{now, read, timespec, write_all};
 use ipc_core::process::{Child, Lifeline, fork};
 use ipc_core::{Directory, FileName};
 use rustix::fs::{Mode, OFlags};
@@ -118,27 +119,37 @@ fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
 /// within the microseconds between link and unlink.
 struct NameGuard {
     /// Its closing without a word is the parent's death.
-    dismissal: OwnedFd,
+    dismissal: UnixStream,
     child: Child,
 }
 
 impl NameGuard {
+    /// Forks it, and waits until it stands by.
     fn new(directory: &Directory, name: &FileName) -> Result<Self, Error> {
-        let (waiting, dismissal) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|errno| Error::Semaphore { source: errno.into() })?;
+        let failed = |source| Error::Semaphore { source };
+        let (waiting, dismissal) = UnixStream::pair().map_err(failed)?;
         let keep = [waiting.as_fd(), directory.as_fd()];
         let stand_by = |entered: Result<(), ipc_core::Error>| {
-            let dismissed = entered.is_ok()
-                && ipc_core::io::read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
+            if entered.is_err() || write_all(&waiting, &[1]).is_err() {
+                return 1;
+            }
+            let dismissed = read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
             if !dismissed {
                 // Mostly it is not there; and there is nobody to tell if it cannot be removed.
                 let _ = directory.remove(name);
             }
             0
         };
-        // SAFETY: The guard uses the pipe's end and the directory, which it keeps.
+        // SAFETY: The guard uses its end of the pair and the directory, which it keeps.
         let child = unsafe { fork(Lifeline::Outlives, &keep, stand_by) }?;
-        Ok(Self { dismissal, child })
+        drop(waiting);
+        match read(&dismissal, &mut [0]) {
+            Ok(1) => Ok(Self { dismissal, child }),
+            _ => {
+                let exit = child.wait()?;
+                Err(failed(io::Error::other(format!("the guard of its name {exit}"))))
+            }
+        }
     }
 
     /// Sends it away and waits until it is gone; unless the name has been `removed`, it tries that

@@ -1,0 +1,124 @@
+//! What is copied to whom while a call fails.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::point::Target;
+use crate::files;
+
+/// One way to run a program; its copies have the peers' numbers as names.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) peers: usize,
+    pub(crate) options: &'static [&'static str],
+    pub(crate) source: Source,
+    /// Where the copies go; `{peer}` stands for the peer's number.
+    pub(crate) directory: &'static str,
+    /// The peer whose final name exists already.
+    pub(crate) older: Option<usize>,
+    /// Whether that peer fails for it.
+    pub(crate) keeps_older: bool,
+    /// A call of the process that is aimed at, and what always happens to it, beside what is tried.
+    pub(crate) always: Option<(&'static str, &'static str)>,
+    /// Whose calls are tried.
+    pub(crate) targets: &'static [Target],
+    /// Whether this case is part of a quick sweep.
+    pub(crate) is_quick: bool,
+}
+
+/// What is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file of one block.
+    Small,
+    /// A file that does not fit into the ring.
+    Large,
+    /// As many bytes through a pipe.
+    Stream,
+}
+
+/// What stands under a final name before the run.
+pub(crate) const OLDER: &[u8] = b"older";
+
+const PLAIN: Case = Case {
+    name: "small",
+    peers: 1,
+    options: &[],
+    source: Source::Small,
+    directory: "received-files",
+    older: None,
+    keeps_older: false,
+    always: None,
+    targets: &Target::ALL,
+    is_quick: false,
+};
+
+const SINGLE: &[Target] = &[Target::Server, Target::Peer];
+
+/// Every case; the names say what is special.
+pub(crate) const ALL: [Case; 9] = [
+    Case { is_quick: true, ..PLAIN },
+    Case { name: "two", peers: 2, ..PLAIN },
+    Case { name: "large", peers: 2, source: Source::Large, ..PLAIN },
+    Case { name: "stream", peers: 2, source: Source::Stream, is_quick: true, ..PLAIN },
+    Case { name: "replace", older: Some(0), is_quick: true, ..PLAIN },
+    Case {
+        name: "no-clobber",
+        peers: 2,
+        options: &["--no-clobber"],
+        older: Some(1),
+        keeps_older: true,
+        ..PLAIN
+    },
+    Case { name: "sync", options: &["--sync"], directory: "new/deep", targets: SINGLE, ..PLAIN },
+    Case { name: "directories", peers: 2, directory: "to/{peer}/deep", targets: SINGLE, ..PLAIN },
+    // A file system without O_TMPFILE, as far as the peer can tell.
+    Case {
+        name: "hidden",
+        peers: 2,
+        source: Source::Large,
+        always: Some(("openat", "error=EOPNOTSUPP:when=1")),
+        targets: &[Target::Peer],
+        ..PLAIN
+    },
+];
+
+impl Case {
+    /// The program's arguments.
+    pub(crate) fn args(&self) -> Vec<String> {
+        let source = if self.source == Source::Stream { "-" } else { "data" };
+        let fixed = ["--name", "{peer}", "--dir", self.directory];
+        let args = self.options.iter().chain(&fixed).map(ToString::to_string);
+        args.chain([self.peers.to_string(), source.to_owned()]).collect()
+    }
+
+    /// Where a peer's copy gets to, seen from the directory of the run.
+    pub(crate) fn copy_of(&self, peer: usize) -> PathBuf {
+        let peer = peer.to_string();
+        Path::new(&self.directory.replace("{peer}", &peer)).join(peer)
+    }
+
+    /// Bytes of the source.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self.source {
+            Source::Small => 5000,
+            // The ring holds 2.5 MiB.
+            Source::Large | Source::Stream => (3 << 20) + 1,
+        }
+    }
+
+    /// Puts into the fresh directory `scene` what the run begins with.
+    pub(crate) fn prepare(&self, scene: &Path) -> Result<()> {
+        files::write_source(&scene.join("data"), self.bytes())?;
+        if let Some(peer) = self.older {
+            let path = scene.join(self.copy_of(peer));
+            let parent = path.parent().context("a copy is in a directory")?;
+            fs::create_dir_all(parent)?;
+            fs::write(&path, OLDER).with_context(|| format!("cannot write {path:?}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a worker's runs take place: namespaces and file systems that it shares with nobody, so that
+//! whatever is left in them is its runs'.
+#![allow(
+    unsafe_code,
+    reason = "a thread's namespaces are changed by a call that rustix calls unsafe"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// The calling thread's own `/dev/shm`, abstract names, and directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// Takes the calling thread, and what it starts from now on, to namespaces of its own, where a
+    /// fresh file system is mounted at `directory`. They end with the thread.
+    pub(crate) fn enter(directory: &Path) -> Result<Self> {
+        let flags = UnshareFlags::NEWNS | UnshareFlags::NEWNET;
+        // SAFETY: No table of descriptors is unshared.
+        unsafe { unshare_unsafe(flags) }.context(
+            "cannot make namespaces: run it as root, or by unshare --map-root-user --mount --net",
+        )?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .context("cannot make mounts private")?;
+        for path in [Path::new(SHARED_MEMORY), directory] {
+            mount("tmpfs", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
+                .with_context(|| format!("cannot mount a file system at {path:?}"))?;
+        }
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// A path that is no run's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// An empty directory for the next run.
+    pub(crate) fn new_scene(&self) -> Result<PathBuf> {
+        let scene = self.path("scene");
+        if scene.exists() {
+            fs::remove_dir_all(&scene).with_context(|| format!("cannot remove {scene:?}"))?;
+        }
+        fs::create_dir(&scene).with_context(|| format!("cannot make {scene:?}"))?;
+        Ok(scene)
+    }
+
+    /// Names in `/dev/shm`, which are removed.
+    pub(crate) fn take_shared_memory(&self) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(SHARED_MEMORY)? {
+            let path = entry?.path();
+            fs::remove_file(&path).with_context(|| format!("cannot remove {path:?}"))?;
+            names.push(path);
+        }
+        Ok(names)
+    }
+
+    /// Abstract names of sockets.
+    pub(crate) fn abstract_names(&self) -> Result<Vec<String>> {
+        let table = fs::read_to_string("/proc/thread-self/net/unix")?;
+        Ok(table.split_whitespace().filter(|word| word.starts_with('@')).map(Into::into).collect())
+    }
+}
+
+/// All files below a directory, with what they hold.
+pub(crate) fn files_below(root: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let bytes = fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
+                found.insert(path.strip_prefix(root)?.to_owned(), bytes);
+            }
+        }
+    }
+    Ok(found)
+}

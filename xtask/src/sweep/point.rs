@@ -1,0 +1,99 @@
+//! A point of the sweep: one call of one process, and what happens to it there.
+
+use std::fmt;
+
+use crate::build::Program;
+use crate::sweep::case::Case;
+
+/// Whose calls are counted and hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// The process that was started.
+    Server,
+    /// The first of its peers.
+    Peer,
+    /// The child of `sharedmem` that stands by while the semaphore has a name.
+    Guard,
+    /// All of them, each at its own n-th call.
+    Together,
+}
+
+impl Target {
+    pub(crate) const ALL: [Self; 4] = [Self::Server, Self::Peer, Self::Guard, Self::Together];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Peer => "peer",
+            Self::Guard => "guard",
+            Self::Together => "together",
+        }
+    }
+
+    /// Which of the server's children it is, by age; `None` if it is no child, or not of this program.
+    pub(crate) fn child(self, program: Program) -> Option<usize> {
+        match (self, program) {
+            (Self::Peer, Program::Socket) | (Self::Guard, Program::SharedMemory) => Some(0),
+            (Self::Peer, Program::SharedMemory) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// What happens to the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    /// It fails, and the run may too.
+    Fatal(&'static str),
+    /// It fails, and the run gets over it.
+    Harmless(&'static str),
+    /// The process is killed before the kernel does what it was asked for.
+    Kill,
+}
+
+impl Action {
+    /// The error's name, or `kill`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fatal(errno) | Self::Harmless(errno) => errno,
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// The same calls with growing numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    pub(crate) program: Program,
+    pub(crate) case: &'static Case,
+    pub(crate) target: Target,
+    pub(crate) call: String,
+    /// A part of how strace prints those that are meant.
+    pub(crate) part: &'static str,
+    pub(crate) action: Action,
+    /// Calls that come before the program's own first one, and are left alone.
+    pub(crate) skipped: usize,
+}
+
+impl Series {
+    /// The words that select it, all but the call's number.
+    pub(crate) fn words(&self) -> [&str; 5] {
+        let target = self.target.name();
+        [self.program.name(), self.case.name, target, &self.call, self.action.name()]
+    }
+
+    /// How strace is asked for its `number`-th call.
+    pub(crate) fn injection(&self, number: usize) -> String {
+        let action = match self.action {
+            Action::Kill => "signal=KILL".to_owned(),
+            Action::Fatal(errno) | Action::Harmless(errno) => format!("error={errno}"),
+        };
+        format!("{}:{action}:when={number}", self.call)
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(" "))
+    }
+}
