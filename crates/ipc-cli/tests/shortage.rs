@@ -1,0 +1,102 @@
+//! What the kernel has no room for once the run has begun to make things: the semaphore after the
+//! segment, or the next peer. The run ends with the kernel's reason, and all that was made is gone.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::mounts::with_mounts;
+use common::paths::default_paths;
+use common::run::Run;
+use common::{BLOCK, Sandbox, both, contents, skip};
+
+/// Checks a run that `sharedmem` gives up for want of a semaphore; `socket` has none.
+fn lacks_semaphore(sandbox: &Sandbox, run: Run<'_>, why: &str) {
+    match sandbox.is_sharedmem() {
+        true => run.refuses(1, why),
+        false => run.stores(&default_paths(3, "data"), contents(BLOCK)),
+    }
+}
+
+both!(a_semaphore_that_finds_no_room_after_the_segment, |sandbox| {
+    sandbox.file("data", contents(BLOCK));
+    // One inode is the directory's, one the segment's.
+    let setup = "mount -t tmpfs -o nr_inodes=2 tmpfs /dev/shm";
+    let Some(run) = with_mounts(sandbox, setup, &["3", "data"]) else { return };
+    let why = "cannot create a named semaphore in /dev/shm: No space left on device";
+    lacks_semaphore(sandbox, run, why);
+});
+
+both!(a_semaphore_that_cannot_be_made_or_named, |sandbox| {
+    sandbox.file("data", contents(BLOCK));
+    for (inject, why) in [
+        ("inject=openat:error=EMFILE:when=1", "Too many open files"),
+        ("inject=openat:error=ENOMEM:when=1", "Cannot allocate memory"),
+        ("inject=linkat:error=EIO:when=1", "Input/output error"),
+        ("inject=linkat:error=ENOSPC:when=1", "No space left on device"),
+    ] {
+        let how = ["-P", "/dev/shm", "-e", inject];
+        let Some(invocation) = sandbox.with(["3", "data"]).tampered(&how) else { return };
+        lacks_semaphore(sandbox, invocation.run(), why);
+        let _ = fs::remove_dir_all(sandbox.path("received-files"));
+    }
+});
+
+both!(a_fork_that_fails_takes_the_peers_before_it_along, |sandbox| {
+    const PEERS: usize = 4;
+    sandbox.file("data", contents(BLOCK));
+    sandbox.directory("received-files");
+    // The guard of the semaphore's name is forked first.
+    let forks = PEERS + usize::from(sandbox.is_sharedmem());
+    for (error, why) in
+        [("EAGAIN", "Resource temporarily unavailable"), ("ENOMEM", "Cannot allocate memory")]
+    {
+        for fork in 1..=forks {
+            let inject = format!("inject=clone:error={error}:when={fork}");
+            let invocation = sandbox.with([&PEERS.to_string(), "data"]);
+            let Some(invocation) = invocation.tampered(&["-e", &inject]) else { return };
+            invocation.run().refuses(1, &format!("cannot fork a process: {why}"));
+        }
+    }
+});
+
+/// The command that runs another one as somebody who has no other process; `None` where that cannot
+/// be had. What they are to write to is opened to all.
+fn alone(sandbox: &Sandbox) -> Option<Vec<String>> {
+    let command = if rustix::process::geteuid().is_root() {
+        for path in [sandbox.root().to_owned(), sandbox.path(""), sandbox.path("received-files")] {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        // Root has no such limit. Nobody has this number, and no other test does.
+        let user = (1 << 24) + 2 * std::process::id() + u32::from(sandbox.is_sharedmem());
+        vec!["setpriv".to_owned(), format!("--reuid={user}"), "--clear-groups".to_owned()]
+    } else {
+        vec!["unshare".to_owned(), "-U".to_owned()]
+    };
+    let invocation = sandbox.with(["--version"]).through(&words(&command));
+    invocation.run().is_success().then_some(command)
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
+both!(a_limit_of_processes_takes_the_peers_before_it_along, |sandbox| {
+    let contents = contents(BLOCK);
+    sandbox.file("data", contents);
+    sandbox.directory("received-files");
+    let Some(command) = alone(sandbox) else {
+        return skip("a limit of processes", "nobody else's count can be had");
+    };
+    // The server is one itself.
+    for processes in 1..=3 {
+        let limit = format!("--nproc={processes}");
+        let invocation = sandbox.with(["3", "data"]).through(&["prlimit", &limit]);
+        let run = invocation.through(&words(&command)).run();
+        run.refuses(1, "cannot fork a process: Resource temporarily unavailable");
+    }
+    let invocation = sandbox.with(["3", "data"]).through(&["prlimit", "--nproc=4"]);
+    invocation.through(&words(&command)).run().stores(&default_paths(3, "data"), contents);
+});
