@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use ipc_core::io::{now, read, timespec, write_all};
-use ipc_core::process::{Child, Lifeline, fork};
+use ipc_core::process::{Child, Exit, Lifeline, fork};
 use ipc_core::{Directory, FileName};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
@@ -130,8 +130,12 @@ impl NameGuard {
         let (waiting, dismissal) = UnixStream::pair().map_err(failed)?;
         let keep = [waiting.as_fd(), directory.as_fd()];
         let stand_by = |entered: Result<(), ipc_core::Error>| {
-            if entered.is_err() || write_all(&waiting, &[1]).is_err() {
-                return 1;
+            let ready = entered
+                .map_err(|error| ipc_core::errno(&error))
+                .and_then(|()| write_all(&waiting, &[1]).map_err(|error| error.raw_os_error()));
+            if let Err(errno) = ready {
+                // Its exit status is all that it can say now; no error number is greater.
+                return errno.and_then(|errno| u8::try_from(errno).ok()).unwrap_or(u8::MAX);
             }
             let dismissed = read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
             if !dismissed {
@@ -143,13 +147,18 @@ impl NameGuard {
         // SAFETY: The guard uses its end of the pair and the directory, which it keeps.
         let child = unsafe { fork(Lifeline::Outlives, &keep, stand_by) }?;
         drop(waiting);
-        match read(&dismissal, &mut [0]) {
-            Ok(1) => Ok(Self { dismissal, child }),
-            _ => {
-                let exit = child.wait()?;
-                Err(failed(io::Error::other(format!("the guard of its name {exit}"))))
-            }
+        let ready = read(&dismissal, &mut [0]);
+        if let Ok(1) = ready {
+            return Ok(Self { dismissal, child });
         }
+        drop(dismissal);
+        Err(failed(match (ready, child.wait()?) {
+            (Err(error), _) => error,
+            (Ok(_), Exit::Status(errno)) if errno < u8::MAX.into() => {
+                io::Error::from_raw_os_error(errno)
+            }
+            (Ok(_), exit) => io::Error::other(format!("the guard of its name {exit}")),
+        }))
     }
 
     /// Sends it away and waits until it is gone; unless the name has been `removed`, it tries that
