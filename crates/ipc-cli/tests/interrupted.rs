@@ -190,22 +190,20 @@ fn limit_file_size(peer: Pid, bytes: Option<usize>) {
 }
 
 both!(a_write_that_is_cut_short_is_carried_on, |sandbox| {
-    let contents = contents(RING);
-    let half = RING / 2;
-    let (mut fifo, running, peers) = stand_still(sandbox, &contents[..half]);
     // The write that reaches the limit is short, a real one, and the next would fail. So the peer is
     // stopped after each until it is that one, and then the limit is lifted.
     //
-    // It must be a `write`: a `splice` does nothing while a signal waits. Of small frames, as they come
-    // of small pieces, it is.
-    let end = half + 12_345;
+    // It must be a `write`: a `splice` does nothing while a signal waits. So little of a stream that has
+    // stood still comes in frames that are too short to be spliced.
+    const BEGIN: usize = RING / 2;
+    let (contents, end) = (contents(BEGIN + 200_000), BEGIN + 12_345);
+    let (mut fifo, running, peers) = stand_still(sandbox, &contents[..BEGIN]);
+    fifo.await_passed_on(&running);
     let how = ["-o", "/dev/stderr", "-e", "inject=write:signal=STOP"];
     let Some(mut tracer) = tamper_with(peers[1], &how) else { return };
     limit_file_size(peers[1], Some(end));
-    for piece in contents[half..].chunks(BLOCK) {
-        fifo.feed(&running, piece);
-        fifo.await_empty(&running);
-    }
+    fifo.feed(&running, &contents[BEGIN..]);
+    drop(fifo);
     loop {
         tracer.await_said("stopped by SIGSTOP");
         if bytes_stored(sandbox, peers[1]) == end.try_into().unwrap() {
@@ -216,6 +214,5 @@ both!(a_write_that_is_cut_short_is_carried_on, |sandbox| {
     limit_file_size(peers[1], None);
     drop(tracer);
     resume(peers[1]);
-    drop(fifo);
     running.finish().stores(&paths_for(&peers), contents);
 });

@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use common::leftovers::{sleeps_of, state_of};
 use common::paths::paths_of;
 use common::paused::{Fifo, await_peers, await_standstill, resume, stop_midway};
 use common::run::Run;
@@ -125,13 +124,7 @@ fn stand_still<'s>(sandbox: &'s Sandbox, fed: &[u8]) -> (Fifo, Running<'s>, Vec<
     let running = sandbox.with(["3", "fifo"]).start();
     fifo.feed(&running, fed);
     let peers = await_peers(&running, 3, |_| true).unwrap();
-    fifo.await_empty(&running);
-    // It sleeps only when it has done all that there is to do.
-    let slept = sleeps_of(running.pid());
-    while sleeps_of(running.pid()) == slept {
-        assert_ne!(state_of(running.pid()), Some('Z'), "it ended too early");
-        std::thread::yield_now();
-    }
+    fifo.await_passed_on(&running);
     (fifo, running, peers)
 }
 

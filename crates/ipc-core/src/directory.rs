@@ -67,9 +67,15 @@ impl Directory {
                 Ok(directory) => return Ok(directory),
                 Err(error) => error,
             };
-            // A dangling symbolic link is "not found" as well, but it is in the way.
-            let absent = matches!(&error, Error::Path { source, .. }
-                if source.kind() == ErrorKind::NotFound && nearest.symlink_metadata().is_err());
+            let not_found = matches!(&error, Error::Path { source, .. }
+                if source.kind() == ErrorKind::NotFound);
+            let absent = match nearest.symlink_metadata() {
+                // Another run has made it in between.
+                Ok(metadata) if not_found && !metadata.is_symlink() => continue,
+                // A dangling symbolic link is "not found" as well, but it is in the way.
+                Ok(_) => false,
+                Err(_) => not_found,
+            };
             nearest = match nearest.parent() {
                 Some(parent) if absent && parent.as_os_str().is_empty() => Path::new("."),
                 Some(parent) if absent => parent,

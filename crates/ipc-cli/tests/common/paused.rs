@@ -52,6 +52,17 @@ impl Fifo {
             std::thread::yield_now();
         }
     }
+
+    /// Waits until the server has read everything, and then has done all that there was to do: it sleeps
+    /// no earlier.
+    pub(crate) fn await_passed_on(&self, running: &Running<'_>) {
+        self.await_empty(running);
+        let slept = sleeps_of(running.pid());
+        while sleeps_of(running.pid()) == slept {
+            assert_ne!(state_of(running.pid()), Some('Z'), "it ended too early");
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Starts runs of `invocation` until one has all of its `peers` stopped before any of them has
