@@ -18,8 +18,8 @@
 //!
 //! A peer may write its own two words and nothing else in the segment, by the protection of its mapping.
 //! The server, when the ring is full, sleeps on a named semaphore; the peer whose read frees the next
-//! blocks posts it. (A peer could spoil the semaphore too. Then the server wakes too often, or only
-//! when its slice of time is over; the bytes are right all the same.) Nobody spins, and every sleep
+//! blocks posts it. (A peer that writes rubbish over the semaphore can end the run, as the C library aborts
+//! whoever uses it then; the bytes are right all the same.) Nobody spins, and every sleep
 //! ends after a slice of time with a look whether the other side lives. The bytes cross no lock, so
 //! nobody can die holding one.
 //!
