@@ -85,7 +85,7 @@ pub(crate) fn stop_midway<'s>(
     invocation: impl Fn() -> Invocation<'s>,
 ) -> (Running<'s>, Vec<Pid>) {
     let stored = stored.start.try_into().unwrap()..stored.end.try_into().unwrap();
-    for _ in 0..100 {
+    for _ in 0..2000 {
         let running = invocation().start();
         let chosen = |peers: &[Pid]| which.iter().map(|&peer| peers[peer]).collect::<Vec<_>>();
         let has_begun = |&peer: &Pid| {
