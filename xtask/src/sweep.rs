@@ -37,6 +37,7 @@ use self::point::Series;
 use self::tally::Tally;
 use self::walk::Extent;
 use crate::build::{self, Program};
+use crate::e2e::leftovers;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -64,7 +65,7 @@ struct Work {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     trace::check_installed()?;
     build::build()?;
-    session::adopt_orphans()?;
+    leftovers::adopt_orphans()?;
     let work = Work {
         surveys: Mutex::new(surveys(args)),
         series: Mutex::default(),

@@ -43,12 +43,12 @@ impl Directory {
         match Self::open(path) {
             Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let made = missing(path).map(Path::to_owned).collect();
-                let make = || std::fs::create_dir_all(path);
-                let is_interrupted = |made: &std::io::Result<()>| matches!(made, Err(error) if error.kind() == ErrorKind::Interrupted);
-                let mut result = make();
-                while is_interrupted(&result) {
-                    result = make();
-                }
+                let result = loop {
+                    match std::fs::create_dir_all(path) {
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        result => break result,
+                    }
+                };
                 result.map_err(Error::at("make directory", path))?;
                 Ok(Self { made, ..Self::open(path)? })
             }

@@ -116,9 +116,7 @@ impl Failure {
             errno: None,
         }
     }
-}
 
-impl Failure {
     /// Why a peer was killed that did nothing for as long as [`Job::timeout`](crate::Job::timeout).
     pub(crate) fn timed_out(timeout: Duration) -> Self {
         let message = format!("it was killed, because it did nothing for {timeout:?}");

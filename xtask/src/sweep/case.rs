@@ -105,7 +105,7 @@ impl Case {
     pub(crate) fn bytes(&self) -> u64 {
         match self.source {
             Source::Small => 5000,
-            // The ring holds 2.5 MiB.
+            // More than the ring, and more than a window, holds.
             Source::Large | Source::Stream => (3 << 20) + 1,
         }
     }

@@ -5,20 +5,14 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    PidfdFlags, Signal, WaitOptions, getpid, getsid, kill_process, pidfd_open, waitpid,
-};
+use ipc_core::io::timespec;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{PidfdFlags, Signal, WaitOptions, getsid, kill_process, pidfd_open, waitpid};
 
 use crate::processes::{children, id};
 
 /// How long a pause is between two looks at something that does not announce itself.
 pub(crate) const PAUSE: Duration = Duration::from_micros(500);
-
-/// From now on, a process that loses its parent becomes a child of this one.
-pub(crate) fn adopt_orphans() -> Result<()> {
-    rustix::process::set_child_subreaper(Some(getpid())).context("cannot adopt orphans")
-}
 
 /// The session that a process began.
 #[derive(Debug)]
@@ -38,12 +32,8 @@ impl Session {
     /// Waits until the leader has ended; says whether it has, before the deadline.
     pub(crate) fn await_leader(&self, deadline: Instant) -> Result<bool> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&left)).context("cannot wait for a process")? > 0)
+        Ok(poll(&mut fds, Some(&timespec(left))).context("cannot wait for a process")? > 0)
     }
 
     /// Its processes whose parent has died. Those that have ended too are reaped.
