@@ -23,15 +23,15 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 const SIZE: usize = 3 * RING;
 const PAGE: usize = 4096;
 
-/// The shared memory that a process may write: where it lies, and whether it is the semaphore.
-fn writable_memory(process: Pid) -> Vec<(Range<u64>, bool)> {
+/// Where the shared memory lies that a process may write.
+fn writable_memory(process: Pid) -> Vec<Range<u64>> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process.as_raw_pid())).unwrap();
     let parse = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).unwrap();
         let is_writable = rest.starts_with("rw-s") && rest.contains("/dev/shm/");
-        is_writable.then(|| (number(start)..number(end), rest.contains("/dev/shm/sem.")))
+        is_writable.then(|| number(start)..number(end))
     };
     maps.lines().filter_map(parse).collect()
 }
@@ -69,23 +69,24 @@ fn loses_one(run: Run<'_>, peers: &[Pid], name: &str, why: &str, contents: &[u8]
     run.loses(&[(1, why)], &paths, contents);
 }
 
-both!(a_peer_may_write_one_page_of_the_segment, |sandbox| {
-    let (running, peers) = stop_one(sandbox);
-    let segment: u64 = writable_memory(peers[1])
-        .into_iter()
-        .filter(|(_, is_semaphore)| !is_semaphore)
-        .map(|(range, _)| range.end - range.start)
-        .sum();
-    assert_eq!(segment, if sandbox.is_sharedmem() { PAGE as u64 } else { 0 });
-    resume(peers[1]);
-    running.finish().stores(&paths_for(&peers, "data"), contents(SIZE));
+both!(a_peer_may_write_one_page_of_what_all_share, |sandbox| {
+    let lengths = || {
+        let (running, peers) = stop_one(sandbox);
+        let memory = writable_memory(peers[1]);
+        resume(peers[1]);
+        running.finish().stores(&paths_for(&peers, "data"), contents(SIZE));
+        memory.into_iter().map(|page| page.end - page.start).collect::<Vec<_>>()
+    };
+    let one_page: &[u64] = if sandbox.is_sharedmem() { &[PAGE as u64] } else { &[] };
+    // It may be stopped within the moment in which it posts the semaphore, but not each time.
+    assert!((0..5).any(|_| lengths() == one_page));
 });
 
 both!(a_peer_that_claims_what_cannot_be_fails_alone, |sandbox| {
     for rubbish in [[0xff; PAGE], [0x7f; PAGE], [0x80; PAGE]] {
         let (running, peers) = stop_one(sandbox);
         let memory = writable_memory(peers[1]);
-        for (page, _) in memory.iter().filter(|(_, is_semaphore)| !is_semaphore) {
+        for page in &memory {
             if !scribble(peers[1], page.start, &rubbish) {
                 return;
             }
@@ -105,7 +106,7 @@ both!(a_peer_that_claims_what_cannot_be_fails_alone, |sandbox| {
 both!(rubbish_behind_the_number_of_reads_harms_nobody, |sandbox| {
     for rubbish in [0xff, 0x7f, 0x01] {
         let (running, peers) = stop_one(sandbox);
-        for (page, _) in writable_memory(peers[1]).iter().filter(|(_, semaphore)| !semaphore) {
+        for page in writable_memory(peers[1]) {
             // The number has four bytes.
             if !scribble(peers[1], page.start + 4, &[rubbish; PAGE - 4]) {
                 return;
@@ -172,7 +173,8 @@ both!(whoever_is_told_lies_fails, |sandbox| {
         // All look at the same number, which is that of the blocks so far: a ring and more ahead.
         const SEQUENCE_NUMBER: u64 = 384;
         let server = running.pid();
-        let (segment, _) = writable_memory(server).into_iter().find(|(_, is)| !is).unwrap();
+        let memory = writable_memory(server);
+        let segment = memory.iter().max_by_key(|memory| memory.end - memory.start).unwrap();
         if !scribble(server, segment.start + SEQUENCE_NUMBER, &[0x7f; 4]) {
             return;
         }

@@ -16,10 +16,9 @@
 //! | number of reads, one per peer | this peer | blocks it has stored |
 //! | idle since, one per peer | this peer | since when it has had nothing to do |
 //!
-//! A peer may write its own two words and nothing else in the segment, by the protection of its mapping.
+//! A peer may write its own words and nothing else in the segment, by the protection of its mapping.
 //! The server, when the ring is full, sleeps on a named semaphore; the peer whose read frees the next
-//! blocks posts it. (A peer that writes rubbish over the semaphore can end the run, as the C library aborts
-//! whoever uses it then; the bytes are right all the same.) Nobody spins, and every sleep
+//! blocks posts it, and has the right to write it for only that long. Nobody spins, and every sleep
 //! ends after a slice of time with a look whether the other side lives. The bytes cross no lock, so
 //! nobody can die holding one.
 //!

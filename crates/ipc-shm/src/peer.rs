@@ -24,6 +24,7 @@ impl<'t> Attached<'t> {
             return Err(Error::NotForThis);
         }
         memory.segment.restrict_to(me)?;
+        memory.semaphore.restrict()?;
         let header = memory.segment.file_header()?;
         Ok(Self { memory, me, server, header })
     }

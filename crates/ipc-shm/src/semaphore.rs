@@ -14,6 +14,7 @@ use ipc_core::process::{Child, Exit, Lifeline, fork};
 use ipc_core::{Directory, FileName};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
+use rustix::mm::MprotectFlags;
 use rustix::time::Timespec;
 
 use crate::Error;
@@ -65,11 +66,35 @@ impl Semaphore {
         unsafe { sem_clockwait(self.0.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline) };
     }
 
+    /// Peer, after the fork: gives up the right to write it but in [`Semaphore::post`].
+    ///
+    /// The C library believes what it finds there, and aborts whoever uses a semaphore that is none any
+    /// more. So a peer that writes where it should not must not reach what all others use.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]
+    pub(crate) fn restrict(&self) -> Result<(), Error> {
+        self.protect(MprotectFlags::READ)
+            .map_err(|errno| Error::Memory { operation: "protect", source: errno.into() })
+    }
+
     /// Wakes who waits.
     pub(crate) fn post(&self) {
-        // SAFETY: The semaphore was opened and never closed. An overflow, its only error, says that
-        // the server has wake-ups enough.
-        unsafe { libc::sem_post(self.0.as_ptr()) };
+        // Without the right, nobody is woken; but nobody sleeps for long.
+        if self.protect(MprotectFlags::READ | MprotectFlags::WRITE).is_ok() {
+            // SAFETY: The semaphore was opened and never closed. An overflow, its only error, says that
+            // the server has wake-ups enough.
+            unsafe { libc::sem_post(self.0.as_ptr()) };
+            let _ = self.protect(MprotectFlags::READ);
+        }
+    }
+
+    /// Says what this process may do with the page that the semaphore is in.
+    fn protect(&self, rights: MprotectFlags) -> rustix::io::Result<()> {
+        let page = self.0.as_ptr().cast();
+        // SAFETY: `sem_open` maps the semaphore's file, so nothing else is in that page; and who loses the
+        // right to write it only posts, with the right taken back for that long.
+        unsafe { rustix::mm::mprotect(page, size_of::<libc::sem_t>(), rights) }
     }
 }
 

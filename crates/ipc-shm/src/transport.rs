@@ -40,7 +40,7 @@ pub struct SharedMemory {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) segment: Segment,
-    semaphore: Semaphore,
+    pub(crate) semaphore: Semaphore,
 }
 
 impl SharedMemory {
