@@ -7,6 +7,7 @@ mod e2e;
 mod endure;
 mod files;
 mod model;
+mod network;
 mod processes;
 mod sweep;
 mod table;

@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::network;
+
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The calling thread's own `/dev/shm`, abstract names, and directory.
@@ -25,10 +27,10 @@ impl Place {
     /// Takes the calling thread, and what it starts from now on, to namespaces of its own, where a
     /// fresh file system is mounted at `directory`. They end with the thread.
     pub(crate) fn enter(directory: &Path) -> Result<Self> {
-        let flags = UnshareFlags::NEWNS | UnshareFlags::NEWNET;
+        network::enter_new()?;
         // SAFETY: No table of descriptors is unshared.
-        unsafe { unshare_unsafe(flags) }.context(
-            "cannot make namespaces: run it as root, or by unshare --map-root-user --mount --net",
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context(
+            "cannot make a mount namespace: run it as root, or by unshare --map-root-user",
         )?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .context("cannot make mounts private")?;
@@ -63,12 +65,6 @@ impl Place {
             names.push(path);
         }
         Ok(names)
-    }
-
-    /// Abstract names of sockets.
-    pub(crate) fn abstract_names(&self) -> Result<Vec<String>> {
-        let table = fs::read_to_string("/proc/thread-self/net/unix")?;
-        Ok(table.split_whitespace().filter(|word| word.starts_with('@')).map(Into::into).collect())
     }
 }
 

@@ -12,6 +12,7 @@ use super::launch::Ended;
 use super::place::{Place, files_below};
 use super::point::{Action, Series, Target};
 use crate::build::Program;
+use crate::network;
 
 /// What is wrong with a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) fn judge(
         wrong.push(Wrong::Outcome("a process panicked".to_owned()));
     }
     wrong.extend(ended.processes.iter().cloned().map(Wrong::Leftover));
-    wrong.extend(place.abstract_names()?.into_iter().map(Wrong::Leftover));
+    wrong.extend(network::abstract_names()?.into_iter().map(Wrong::Leftover));
     let mut known = Vec::new();
     let names = place.take_shared_memory()?.into_iter().chain(copies.others);
     for name in names {
