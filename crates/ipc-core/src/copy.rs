@@ -91,6 +91,10 @@ impl Run<'_> {
         let keep: Vec<_> = directory.into_iter().chain(file).collect();
         let mut peers = Peers::new(self.job, &self.progress, tell)?;
         peers.fork(&keep, |id, server| peer::run(self, transport, id, server))?;
+        for (peer, other) in self.job.same_paths(peers.pids())? {
+            let message = format!("its received file would have the name of peer {other}'s");
+            peers.fail(peer, Failure { message, errno: None });
+        }
         if let Err(error) = transport.serve(source, &mut peers) {
             peers.abort(Failure::new(&error));
         }

@@ -1,6 +1,7 @@
 //! What is to be copied to whom and where, and the checks that come before anything is created.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
@@ -112,6 +113,30 @@ impl Job {
         Ok(self.directory.render(peer).join(name))
     }
 
+    /// The peers whose received files would get the path of another's before them, each with that other.
+    ///
+    /// `{peer}{pid}` can do that if process ids begin anew in mid-run: peer 1 in process 2345 and peer 12
+    /// in process 345.
+    ///
+    /// # Errors
+    /// [`Error::NameTooLong`]
+    pub(crate) fn same_paths(
+        &self,
+        pids: impl Iterator<Item = (PeerId, u32)>,
+    ) -> Result<Vec<(PeerId, PeerId)>, Error> {
+        let mut taken = BTreeMap::new();
+        let mut same = Vec::new();
+        for (peer, pid) in pids {
+            match taken.entry(self.final_path(peer, pid)?) {
+                Entry::Occupied(other) => same.push((peer, *other.get())),
+                Entry::Vacant(free) => {
+                    free.insert(peer);
+                }
+            }
+        }
+        Ok(same)
+    }
+
     /// Whether every peer has a directory of its own.
     pub(crate) fn has_own_directories(&self) -> bool {
         self.directory.tells_peers_apart()
@@ -210,5 +235,33 @@ impl Job {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of some processes would have the same path in a run of this `name`.
+    fn same_paths(name: &str, pids: &[(u32, u32)]) -> Vec<(PeerId, PeerId)> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let job = Job {
+            source: Source::open(file.path()).unwrap(),
+            peers: PeerCount::new(20).unwrap(),
+            directory: PathBuf::from("received").into(),
+            name: name.parse().unwrap(),
+            existing: Existing::Replace,
+            sync: false,
+            timeout: None,
+        };
+        job.same_paths(pids.iter().map(|&(peer, pid)| (PeerId(peer), pid))).unwrap()
+    }
+
+    #[test]
+    fn two_numbers_side_by_side_can_be_two_others() {
+        let pids = [(0, 2344), (1, 2345), (2, 300), (12, 345)];
+        assert_eq!(same_paths("{peer}{pid}", &pids), [(PeerId(12), PeerId(1))]);
+        assert_eq!(same_paths("{peer}-{pid}", &pids), []);
+        assert_eq!(same_paths("{pid}", &pids), []);
     }
 }
