@@ -89,7 +89,7 @@ impl NameTemplate {
     }
 
     /// Whether a number of the peer's own is in the name. With two side by side, two peers can still get
-    /// one name if process ids begin anew in mid-run; [`copy`](crate::copy) fails the second then.
+    /// one name if process ids begin anew in mid-run; [`copy`](crate::copy()) fails the second then.
     #[must_use]
     pub fn tells_peers_apart(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Pid | Piece::Peer))
