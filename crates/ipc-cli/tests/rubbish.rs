@@ -17,6 +17,7 @@ use common::paused::{Fifo, await_peers, await_standstill, resume, stop_midway};
 use common::run::Run;
 use common::running::Running;
 use common::{RING, Sandbox, both, contents, skip};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SocketType, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -193,6 +194,8 @@ both!(whoever_is_told_lies_fails, |sandbox| {
         };
         let socket = socket_of(running.pid(), SocketType::STREAM, is_to_peer);
         let Some(socket) = socket else { return };
+        // The peer may not have taken all yet that the server has passed on.
+        poll(&mut [PollFd::new(&socket, PollFlags::OUT)], None).unwrap();
         rustix::io::write(&socket, &u64::MAX.to_le_bytes()).unwrap();
         drop((socket, fifo));
         let why = "received a frame of 18446744073709551615 bytes";
