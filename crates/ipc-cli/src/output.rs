@@ -25,7 +25,7 @@ pub(crate) fn paths(report: &Report) -> io::Result<()> {
 }
 
 /// What happens while the run goes on.
-pub(crate) fn event(program: &str, event: Event) {
+pub(crate) fn event(program: &str, event: Event<'_>) {
     if let Event::Waiting { peer, pid } = event {
         let seconds = Event::PATIENCE.as_secs();
         let said =

@@ -32,7 +32,7 @@ pub fn copy<T: Transport>(job: &Job, transport: &T) -> Result<Report, Error> {
 pub fn copy_and_tell<T: Transport>(
     job: &Job,
     transport: &T,
-    tell: &mut dyn FnMut(Event),
+    tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
     let missing = missing_directories(job);
     let run = Run {
@@ -83,7 +83,7 @@ impl Run<'_> {
     fn serve<T: Transport>(
         &self,
         transport: &T,
-        tell: &mut dyn FnMut(Event),
+        tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<Settled, Error> {
         let source = &self.job.source;
         let directory = self.shared.as_ref().map(AsFd::as_fd);
@@ -115,12 +115,12 @@ impl Run<'_> {
     }
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
-        let report = |(id, SettledPeer { pid, is_detached, stored })| {
+        let report = |(id, SettledPeer { pid, is_detached, elapsed, stored })| {
             let outcome = match stored {
                 Ok(()) => Outcome::Stored { path: self.job.final_path(id, pid)? },
                 Err(failure) => Outcome::Failed(failure),
             };
-            Ok(PeerReport { id, pid, outcome, is_detached })
+            Ok(PeerReport { id, pid, outcome, is_detached, elapsed })
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;

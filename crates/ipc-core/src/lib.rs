@@ -124,4 +124,4 @@ pub use slow::{OnSlow, Patience};
 pub use source::{Source, SourceReader};
 pub use template::{DirectoryTemplate, NameTemplate, TemplateError};
 pub use transport::{Connection, Received, Transport};
-pub use watch::Event;
+pub use watch::{Activity, Event, PeerProgress};

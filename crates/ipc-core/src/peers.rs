@@ -11,7 +11,7 @@ use crate::control::{FromPeer, Heard, PeerLink, ServerLink, channel};
 use crate::io::{SLICE, now, timespec};
 use crate::process::{Child, Lifeline, fork};
 use crate::progress::Progress;
-use crate::watch::{Overdue, Watch};
+use crate::watch::{Activity, Overdue, PeerProgress, Watch};
 use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
 
 /// The peers of one run, seen from the server.
@@ -25,7 +25,7 @@ pub struct Peers<'s> {
     source: &'s Source,
     count: PeerCount,
     progress: &'s Progress,
-    tell: &'s mut dyn FnMut(Event),
+    tell: &'s mut dyn FnMut(Event<'_>),
     watch: Watch,
     peers: Vec<Peer>,
     epoll: OwnedFd,
@@ -37,6 +37,8 @@ pub struct Peers<'s> {
     digest: Option<Digest>,
     /// Why the run was given up.
     aborted: Option<Failure>,
+    /// When it began.
+    began: Duration,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ struct Peer {
     link: Option<PeerLink>,
     /// Whether nobody waits for it any more while bytes flow.
     is_detached: bool,
+    /// How long the run had lasted when there was nothing more to hear.
+    elapsed: Duration,
 }
 
 /// How far a peer has come.
@@ -82,6 +86,8 @@ pub(crate) struct Settled {
 pub(crate) struct SettledPeer {
     pub(crate) pid: u32,
     pub(crate) is_detached: bool,
+    /// How long it took, from the beginning of the run.
+    pub(crate) elapsed: Duration,
     /// Why there is no received file, if there is none.
     pub(crate) stored: Result<(), Failure>,
 }
@@ -91,23 +97,25 @@ impl<'s> Peers<'s> {
     pub(crate) fn new(
         job: &'s Job,
         progress: &'s Progress,
-        tell: &'s mut dyn FnMut(Event),
+        tell: &'s mut dyn FnMut(Event<'_>),
     ) -> Result<Self, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(Error::system("create an epoll instance"))?;
         let count = PeerId(job.peers.get()).index();
+        let began = now();
         Ok(Self {
             source: &job.source,
             count: job.peers,
             progress,
             tell,
-            watch: Watch::new(count, job.timeout, now()),
+            watch: Watch::new(count, job.timeout, began),
             peers: Vec::with_capacity(count),
             epoll,
             total: None,
             sent: None,
             digest: None,
             aborted: None,
+            began,
         })
     }
 
@@ -140,7 +148,8 @@ impl<'s> Peers<'s> {
             // as the documentation of `Transport` asks of transports.
             let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
             let (stage, link) = (Stage::Receiving, Some(link));
-            self.peers.push(Peer { child, stage, link, is_detached: false });
+            let elapsed = Duration::ZERO;
+            self.peers.push(Peer { child, stage, link, is_detached: false, elapsed });
         }
         Ok(())
     }
@@ -233,14 +242,15 @@ impl<'s> Peers<'s> {
             self.look_after_the_idle();
         }
         let reap = |peer: Peer| {
-            let (pid, is_detached) = (peer.child.id(), peer.is_detached);
+            let Peer { is_detached, elapsed, .. } = peer;
+            let pid = peer.child.id();
             let exit = peer.child.wait()?;
             let stored = match peer.stage {
                 Stage::Stored => Ok(()),
                 Stage::Failed(failure) => Err(failure),
                 _ => Err(Failure { message: exit.to_string(), errno: None }),
             };
-            Ok(SettledPeer { pid, is_detached, stored })
+            Ok(SettledPeer { pid, is_detached, elapsed, stored })
         };
         let peers = std::mem::take(&mut self.peers).into_iter().map(reap);
         Ok(Settled {
@@ -301,6 +311,25 @@ impl<'s> Peers<'s> {
                 Overdue::GiveUp(timeout) => self.fail(id, Failure::timed_out(timeout)),
             }
         }
+        self.tell_progress();
+    }
+
+    fn tell_progress(&mut self) {
+        let activity = |id, peer: &Peer| match (&peer.stage, self.watch.waited_for(id)) {
+            (Stage::Stored, _) => Activity::Stored,
+            (Stage::Failed(_) | Stage::Gone, _) => Activity::Failed,
+            (_, Duration::ZERO) => Activity::Working,
+            (_, waited) => Activity::Idle(waited),
+        };
+        let progress = |(id, peer): (PeerId, &Peer)| {
+            let (done, activity) = (self.progress.of(id).get(), activity(id, peer));
+            PeerProgress { id, done, activity, is_detached: peer.is_detached }
+        };
+        let peers: Vec<_> = self.ids().zip(&self.peers).map(progress).collect();
+        let passes = if self.source.is_verified() { 2 } else { 1 };
+        let size = self.source.header().size.or(self.total);
+        let each = size.map(|size| size.saturating_mul(passes));
+        (self.tell)(Event::Progress { peers: &peers, each });
     }
 
     fn listen(&mut self, timeout: Duration) -> Result<(), Error> {
@@ -376,6 +405,7 @@ impl<'s> Peers<'s> {
         if !matches!(peer.stage, Stage::Stored) {
             peer.stage = stage;
         }
+        peer.elapsed = now().saturating_sub(self.began);
         // Of one that is ending already this changes nothing, its exit status included.
         peer.child.kill();
         // Closing alone does not end the watch while a peer that was just forked still has a copy.

@@ -49,6 +49,8 @@ pub struct PeerReport {
     pub outcome: Outcome,
     /// Whether it held the others up, and had to read the rest of the source by itself.
     pub is_detached: bool,
+    /// How long it took, from just before the first fork until it had ended.
+    pub elapsed: Duration,
 }
 
 /// What became of a peer's copy.

@@ -8,7 +8,7 @@ use crate::io::SLICE;
 /// Something that a person may want to hear of while a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum Event<'e> {
     /// The run waits for a peer that has done nothing for [`Event::PATIENCE`].
     Waiting {
         /// Its number.
@@ -16,9 +16,43 @@ pub enum Event {
         /// Its process id.
         pid: u32,
     },
+    /// How far all peers have come; told about once in a [`SLICE`].
+    Progress {
+        /// All of them, by number.
+        peers: &'e [PeerProgress],
+        /// Bytes that each has to do: to store, and to read back if that is wanted. `None` before the
+        /// end of a stream.
+        each: Option<u64>,
+    },
 }
 
-impl Event {
+/// How far one peer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Its number.
+    pub id: PeerId,
+    /// Bytes that it says to have stored or read back.
+    pub done: u64,
+    /// What it is doing.
+    pub activity: Activity,
+    /// Whether it held the others up, and reads the rest of the source by itself.
+    pub is_detached: bool,
+}
+
+/// What a peer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It receives, reads back, or waits for the others.
+    Working,
+    /// The run has waited for it for so long, in which it did nothing.
+    Idle(Duration),
+    /// Its received file has its final name.
+    Stored,
+    /// It has failed.
+    Failed,
+}
+
+impl Event<'_> {
     /// How long a peer does nothing before that is told.
     pub const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,6 +147,12 @@ impl Watch {
             }
             _ => Overdue::No,
         }
+    }
+
+    /// How long the run has waited for a peer that did nothing, by the last look at it.
+    pub(crate) fn waited_for(&self, peer: PeerId) -> Duration {
+        let since = self.peers.get(peer.index()).and_then(|peer| peer.since);
+        since.map_or(Duration::ZERO, |(_, since)| self.last_look.saturating_sub(since))
     }
 }
 
