@@ -83,6 +83,10 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     sync: bool,
 
+    /// What becomes of the holes of a sparse FILE
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    sparse: Sparse,
+
     /// Kill a peer, which has failed then, that does nothing for so long while the run waits for it
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
@@ -105,6 +109,15 @@ enum WhenSlow {
     Wait,
     /// It fails
     Drop,
+}
+
+/// What becomes of holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sparse {
+    /// They stay holes
+    Auto,
+    /// They are stored as zeros
+    Never,
 }
 
 impl CommonArgs {
@@ -152,6 +165,10 @@ impl CommonArgs {
         let source = match self.file_name {
             Some(name) => source.with_name(name),
             None => source,
+        };
+        let source = match self.sparse {
+            Sparse::Auto => source,
+            Sparse::Never => source.with_holes_as_data(),
         };
         Ok(Job {
             source: if self.verify { source.with_digest() } else { source },

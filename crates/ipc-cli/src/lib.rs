@@ -47,7 +47,7 @@ pub fn sharedmem() -> ExitCode {
     };
     let options = ipc_shm::Options { block_size, blocks, on_slow: common.on_slow() };
     main(program, common, |job| {
-        SharedMemory::create(job.source.header(), job.peers, options).map_err(with_advice)
+        SharedMemory::create(&job.source, job.peers, options).map_err(with_advice)
     })
 }
 

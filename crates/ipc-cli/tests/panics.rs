@@ -47,7 +47,7 @@ fn main() {
         });
         one_peer_s_mishap_is_its_own(mishap, why, |job| {
             let options = ipc_shm::Options::default();
-            SharedMemory::create(job.source.header(), job.peers, options).unwrap()
+            SharedMemory::create(&job.source, job.peers, options).unwrap()
         });
     }
 }

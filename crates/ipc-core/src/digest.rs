@@ -46,6 +46,16 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// As so many bytes of 0.
+    pub(crate) fn update_with_zeros(&mut self, mut length: u64) {
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        while length > 0 {
+            let piece = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.update(ZEROS.get(..piece).unwrap_or_default());
+            length -= piece as u64;
+        }
+    }
+
     pub(crate) fn digest(&self) -> Digest {
         Digest(self.0.finalize().into())
     }

@@ -88,6 +88,7 @@
 
 mod control;
 mod copy;
+mod data_map;
 mod digest;
 mod directory;
 mod error;
@@ -111,6 +112,7 @@ mod watch;
 
 pub use control::ServerLink;
 pub use copy::{copy, copy_and_tell};
+pub use data_map::{DataMap, Run};
 pub use digest::Digest;
 pub use directory::Directory;
 pub use error::{Error, describe, errno};

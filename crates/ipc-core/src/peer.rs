@@ -31,7 +31,7 @@ pub(crate) fn run<T: Transport>(
     // behind. So it outlives the server, and learns of its end by the control channel.
     let hidden = run.hidden_name(me)?;
     let mut file = process::shielded(
-        || ReceivedFile::create(directory, header, hidden),
+        || ReceivedFile::create_with_holes(directory, header, run.job.source.map().clone(), hidden),
         ReceivedFile::is_under_hidden_name,
     )?;
     file.count_with(run.progress.of(me));

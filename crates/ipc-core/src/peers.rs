@@ -29,7 +29,7 @@ pub struct Peers<'s> {
     watch: Watch,
     peers: Vec<Peer>,
     epoll: OwnedFd,
-    /// Length of the source in bytes, once it is known.
+    /// Length of the source's data in bytes, once it is known.
     total: Option<u64>,
     /// What the bytes came to that were sent, if they were read with a digest.
     sent: Option<Digest>,
@@ -176,7 +176,7 @@ impl<'s> Peers<'s> {
         self.peers.iter().any(Peer::is_receiving)
     }
 
-    /// Says that this is the source's length in bytes, and what it came to if it was read with a digest
+    /// Says that this is the length of the source's data in bytes, and what the source came to if it was read with a digest
     /// ([`SourceReader::digest`](crate::SourceReader::digest)): whoever has stored as many may commit.
     ///
     /// A stream must have been read to its end. Of a file that can be shared, the length at its opening
@@ -255,7 +255,7 @@ impl<'s> Peers<'s> {
         let peers = std::mem::take(&mut self.peers).into_iter().map(reap);
         Ok(Settled {
             peers: peers.collect::<Result<_, Error>>()?,
-            bytes: self.total.unwrap_or(0),
+            bytes: self.total.map_or(0, |total| self.source.map().size_at(total)),
             digest: self.digest,
             aborted: self.aborted.take(),
         })
@@ -271,7 +271,7 @@ impl<'s> Peers<'s> {
         if !is_verified || self.aborted.is_some() {
             return Ok(());
         }
-        let mut reader = self.source.reader();
+        let mut reader = self.source.reader_of_holes_too();
         let mut buffer = vec![0; 1 << 20];
         while !reader.at_end() {
             if let Err(error) = reader.fill(&mut buffer, || true) {
@@ -326,9 +326,11 @@ impl<'s> Peers<'s> {
             PeerProgress { id, done, activity, is_detached: peer.is_detached }
         };
         let peers: Vec<_> = self.ids().zip(&self.peers).map(progress).collect();
-        let passes = if self.source.is_verified() { 2 } else { 1 };
-        let size = self.source.header().size.or(self.total);
-        let each = size.map(|size| size.saturating_mul(passes));
+        let map = self.source.map();
+        let each = map.length().or(self.total).map(|length| match self.source.is_verified() {
+            true => length + map.size_at(length),
+            false => length,
+        });
         (self.tell)(Event::Progress { peers: &peers, each });
     }
 

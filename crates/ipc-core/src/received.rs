@@ -10,7 +10,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use crate::digest::Hasher;
 use crate::io::{read, read_at, retry, write_all};
 use crate::progress::Counter;
-use crate::{Digest, Directory, Error, FileHeader, FileName};
+use crate::{DataMap, Digest, Directory, Error, FileHeader, FileName, Run};
 
 /// Bytes that are stored with one write, beginning at a multiple of this.
 ///
@@ -61,10 +61,14 @@ pub struct ReceivedFile<'d> {
     hidden: FileName,
     /// Whether it stands under its hidden name now.
     has_hidden_name: bool,
-    /// Bytes stored.
+    /// Where the source holds data, and so this.
+    map: DataMap,
+    /// Bytes of data stored.
     length: u64,
-    /// Size that the file has been given ahead of its bytes.
-    allocated: u64,
+    /// Where the next byte would go that the kernel is given.
+    offset: u64,
+    /// Size of the file as it is, in bytes.
+    size: u64,
     /// Where the peer counts what it has done.
     counter: Option<Counter<'d>>,
 }
@@ -78,6 +82,20 @@ impl<'d> ReceivedFile<'d> {
     pub fn create(
         directory: &'d Directory,
         header: &FileHeader,
+        hidden: FileName,
+    ) -> Result<Self, Error> {
+        Self::create_with_holes(directory, header, DataMap::dense(header.size), hidden)
+    }
+
+    /// The same for a file that has data only where `map` says so: what it is given to store is
+    /// that data, extent after extent.
+    ///
+    /// # Errors
+    /// As [`ReceivedFile::create`].
+    pub fn create_with_holes(
+        directory: &'d Directory,
+        header: &FileHeader,
+        map: DataMap,
         hidden: FileName,
     ) -> Result<Self, Error> {
         let failed = || Error::at("create a file in", directory.path());
@@ -97,11 +115,11 @@ impl<'d> ReceivedFile<'d> {
             }
             Err(error) => return Err(failed()(error)),
         };
+        let (length, offset, size, counter) = (0, 0, 0, None);
         let mut file =
-            Self { directory, fd, hidden, has_hidden_name, length: 0, allocated: 0, counter: None };
-        // To reserve nothing is an error.
-        if let Some(size) = header.size.filter(|&size| size > 0) {
-            file.allocate(size)?;
+            Self { directory, fd, hidden, has_hidden_name, map, length, offset, size, counter };
+        if file.map.length().is_some() {
+            file.allocate()?;
         }
         Ok(file)
     }
@@ -117,25 +135,55 @@ impl<'d> ReceivedFile<'d> {
         }
     }
 
-    /// Reserves `size` bytes on the disk, which makes the writes cheaper and a full disk known early.
-    fn allocate(&mut self, size: u64) -> Result<(), Error> {
-        let reserved = retry(&self.fd, PollFlags::OUT, || {
-            rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), 0, size)
-        });
-        match reserved {
-            Ok(()) => self.allocated = size,
-            // Not every file system can; none has to.
-            Err(error) if is_unsupported(&error) => {}
-            Err(error) => return Err(self.failed("reserve space in")(error)),
+    /// Reserves room for all data on the disk, which makes the writes cheaper and a full disk known early.
+    fn allocate(&mut self) -> Result<(), Error> {
+        // To reserve nothing is an error.
+        for Run { offset, length } in self.map.runs().filter(|run| run.length > 0) {
+            let reserved = retry(&self.fd, PollFlags::OUT, || {
+                rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), offset, length)
+            });
+            match reserved {
+                Ok(()) => self.size = offset + length,
+                // Not every file system can; none has to.
+                Err(error) if is_unsupported(&error) => break,
+                Err(error) => return Err(self.failed("reserve space in")(error)),
+            }
         }
         Ok(())
     }
 
+    /// The place of the next byte of data, and how many can follow it there.
+    fn place(&self) -> Run {
+        // What is more than was announced goes behind the end.
+        let behind = || Run { offset: self.map.size_at(self.length), length: u64::MAX };
+        self.map.find(self.length).unwrap_or_else(behind)
+    }
+
+    /// Lets the kernel go on at `offset`.
+    fn go_to(&mut self, offset: u64) -> Result<(), Error> {
+        if self.offset != offset {
+            retry_on_intr(|| rustix::fs::seek(&self.fd, SeekFrom::Start(offset)))
+                .map_err(|errno| self.failed("seek in a file in")(errno.into()))?;
+            self.offset = offset;
+        }
+        Ok(())
+    }
+
+    /// Notes that so many bytes of data have been stored.
+    fn note_stored(&mut self, bytes: usize) {
+        self.length += bytes as u64;
+        self.offset += bytes as u64;
+        self.size = self.size.max(self.offset);
+        self.count(bytes);
+    }
+
     /// Bytes that are best stored with one call, from where the file ends now: up to a multiple of
-    /// 512 KiB.
+    /// 512 KiB, or to the next hole.
     #[must_use]
     pub fn piece(&self) -> usize {
-        PIECE - usize::try_from(self.length % PIECE as u64).unwrap_or(0)
+        let Run { offset, length } = self.place();
+        let aligned = PIECE - usize::try_from(offset % PIECE as u64).unwrap_or(0);
+        aligned.min(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
     /// Appends `bytes`, in the best pieces.
@@ -145,9 +193,9 @@ impl<'d> ReceivedFile<'d> {
     pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let (piece, rest) = bytes.split_at(bytes.len().min(self.piece()));
+            self.go_to(self.place().offset)?;
             write_all(&self.fd, piece).map_err(self.failed("write to a file in"))?;
-            self.length += piece.len() as u64;
-            self.count(piece.len());
+            self.note_stored(piece.len());
             bytes = rest;
         }
         Ok(())
@@ -161,20 +209,22 @@ impl<'d> ReceivedFile<'d> {
     pub fn splice_all(&mut self, pipe: impl AsFd, length: usize) -> Result<(), Error> {
         let mut left = length;
         while left > 0 {
+            let Run { offset, length } = self.place();
+            let most = left.min(usize::try_from(length).unwrap_or(usize::MAX));
+            self.go_to(offset)?;
             let moved = retry(&self.fd, PollFlags::OUT, || {
-                splice(&pipe, None, &self.fd, None, left, SpliceFlags::MOVE)
+                splice(&pipe, None, &self.fd, None, most, SpliceFlags::MOVE)
             });
             let bytes = match moved {
                 Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
                 // Not every file system can; then the bytes take the other way.
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
-                    self.copy_from(&pipe, left)
+                    self.copy_from(&pipe, most)
                 }
                 moved => moved,
             };
             let bytes = bytes.map_err(self.failed("write to a file in"))?;
-            self.length += bytes as u64;
-            self.count(bytes);
+            self.note_stored(bytes);
             left = left.saturating_sub(bytes);
         }
         Ok(())
@@ -194,34 +244,29 @@ impl<'d> ReceivedFile<'d> {
         self.has_hidden_name
     }
 
-    /// Takes back all but the first `length` bytes, which is no more than are stored.
-    ///
-    /// # Errors
-    /// [`Error::Path`]
-    pub fn take_back(&mut self, length: u64) -> Result<(), Error> {
-        retry_on_intr(|| rustix::fs::seek(&self.fd, SeekFrom::Start(length)))
-            .map_err(|errno| self.failed("go back in a file in")(errno.into()))?;
-        // Until it is overwritten it is as good as allocated.
-        self.allocated = self.allocated.max(self.length);
+    /// Takes back all but the first `length` bytes of data, which is no more than are stored.
+    pub fn take_back(&mut self, length: u64) {
+        // What comes next goes over it.
         self.length = length;
-        Ok(())
     }
 
-    /// Bytes stored so far.
+    /// Bytes of data stored so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Ends the file after the last byte stored: gives back what was allocated beyond it.
+    /// Ends the file after the last byte stored, or after the hole that follows it: gives back what was
+    /// allocated beyond.
     ///
     /// # Errors
     /// [`Error::Path`]
     pub fn finish(&mut self) -> Result<(), Error> {
-        if self.allocated > self.length {
-            retry(&self.fd, PollFlags::OUT, || rustix::fs::ftruncate(&self.fd, self.length))
+        let size = self.map.size_at(self.length);
+        if self.size != size {
+            retry(&self.fd, PollFlags::OUT, || rustix::fs::ftruncate(&self.fd, size))
                 .map_err(self.failed("set the size of a file in"))?;
-            self.allocated = self.length;
+            self.size = size;
         }
         Ok(())
     }
@@ -235,7 +280,7 @@ impl<'d> ReceivedFile<'d> {
             .map_err(|errno| self.failed("sync a file in")(errno.into()))
     }
 
-    /// Reads back all that is stored; what it comes to. If it `is_synced`, then from the disk.
+    /// Reads back the whole finished file, holes included; what it comes to. If it `is_synced`, then from the disk.
     ///
     /// # Errors
     /// [`Error::Path`]
@@ -246,8 +291,8 @@ impl<'d> ReceivedFile<'d> {
         }
         let (mut hasher, mut offset) = (Hasher::default(), 0);
         let mut buffer = vec![0; PIECE];
-        while offset < self.length {
-            let left = usize::try_from(self.length - offset).unwrap_or(usize::MAX);
+        while offset < self.size {
+            let left = usize::try_from(self.size - offset).unwrap_or(usize::MAX);
             let piece = buffer.get_mut(..left.min(PIECE)).unwrap_or_default();
             let bytes = read_at(&self.fd, piece, offset)
                 .and_then(|bytes| match bytes {
@@ -397,7 +442,7 @@ mod tests {
             let mut file =
                 ReceivedFile::create(&directory, &header(announced), name(".hidden")).unwrap();
             file.write_all(b"newtorn").unwrap();
-            file.take_back(2).unwrap();
+            file.take_back(2);
             assert_eq!(file.length(), 2);
             file.write_all(b"w").unwrap();
             file.finish().unwrap();

@@ -10,7 +10,7 @@ use rustix::io::retry_on_intr;
 
 use crate::digest::Hasher;
 use crate::io::{SLICE, read, read_at, wait_ready};
-use crate::{Digest, Error, FileHeader, FileName};
+use crate::{DataMap, Digest, Error, FileHeader, FileName, Run};
 
 /// The file being copied, or a stream, of which only its end tells the length.
 ///
@@ -32,6 +32,10 @@ pub struct Source {
     fd: OwnedFd,
     path: PathBuf,
     header: FileHeader,
+    /// Where it holds data, as far as that is to be told from holes.
+    map: DataMap,
+    /// The same, with all holes taken for data.
+    dense: DataMap,
     /// What identifies a regular file and its contents; `None` for pipes, terminals and the like.
     version: Option<Version>,
     /// Whether what is read of it is to be compared with what peers have stored.
@@ -70,7 +74,14 @@ impl Source {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 let size = honest_size(&fd, &stat).map_err(Error::at("read", path))?;
-                Ok(Self::new(fd, path, name, size, &stat))
+                // To look for holes can take as long as the file has pages.
+                let holes = size.filter(|&size| occupied(&stat) < size);
+                let map = holes.map(|size| DataMap::of(&fd, size));
+                let source = Self::new(fd, path, name, size, &stat);
+                Ok(match map {
+                    Some(map) => Self { map, ..source },
+                    None => source,
+                })
             }
             FileType::Fifo => Ok(Self::new(fd, path, name, None, &stat)),
             FileType::Directory => not_copyable(
@@ -109,7 +120,8 @@ impl Source {
         let version = regular.then(|| Version::of(stat));
         let header =
             FileHeader { name, size, mode: stat.st_mode & 0o7777, modified: modified(stat) };
-        Self { fd, path: path.to_owned(), header, version, is_verified: false }
+        let (path, map) = (path.to_owned(), DataMap::dense(size));
+        Self { fd, path, header, dense: map.clone(), map, version, is_verified: false }
     }
 
     /// The same source under another name: what received files are called is the caller's choice.
@@ -124,6 +136,18 @@ impl Source {
     pub fn with_digest(mut self) -> Self {
         self.is_verified = true;
         self
+    }
+
+    /// The same source, of which holes are copied as the zeros that they read as.
+    #[must_use]
+    pub fn with_holes_as_data(self) -> Self {
+        Self { map: self.dense.clone(), ..self }
+    }
+
+    /// Where it holds data. Only that is read, travels, and is stored.
+    #[must_use]
+    pub fn map(&self) -> &DataMap {
+        &self.map
     }
 
     /// Whether readers make a digest.
@@ -166,10 +190,15 @@ impl Source {
         }
     }
 
-    /// A reader that begins at the source's start. A stream can be read through once only.
+    /// A reader of all data. A stream can be read through once only.
     #[must_use]
     pub fn reader(&self) -> SourceReader<'_> {
         self.reader_from(0)
+    }
+
+    /// A reader that does not rely on what was a hole once.
+    pub(crate) fn reader_of_holes_too(&self) -> SourceReader<'_> {
+        SourceReader { map: &self.dense, ..self.reader() }
     }
 
     /// Whether every process that holds it can read it at its own pace: a file, by its size, and no
@@ -185,10 +214,10 @@ impl Source {
         self.version.is_some()
     }
 
-    /// A reader that begins at byte `offset` of a source that can be shared.
-    pub(crate) fn reader_from(&self, offset: u64) -> SourceReader<'_> {
-        let hasher = (self.is_verified && offset == 0).then(Hasher::default);
-        SourceReader { source: self, offset, ended: false, hasher }
+    /// A reader that begins at this position in the data of a source that can be shared.
+    pub(crate) fn reader_from(&self, position: u64) -> SourceReader<'_> {
+        let hasher = (self.is_verified && position == 0).then(Hasher::default);
+        SourceReader { source: self, map: &self.map, position, ended: false, hasher, hashed: 0 }
     }
 }
 
@@ -231,17 +260,26 @@ fn honest_size(fd: &OwnedFd, stat: &Stat) -> std::io::Result<Option<u64>> {
     Ok((read_at(fd, &mut [0], last)? == 1).then_some(size))
 }
 
+/// Bytes that the file takes on its disk.
+fn occupied(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
+}
+
 fn modified(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
 }
 
-/// Reads a [`Source`] in order, in pieces of the caller's size.
+/// Reads the data of a [`Source`] in order, in pieces of the caller's size.
 #[derive(Debug)]
 pub struct SourceReader<'s> {
     source: &'s Source,
-    offset: u64,
+    map: &'s DataMap,
+    /// Bytes of data read so far.
+    position: u64,
     ended: bool,
     hasher: Option<Hasher>,
+    /// Bytes of the file that are in the digest, holes included.
+    hashed: u64,
 }
 
 impl SourceReader<'_> {
@@ -257,16 +295,26 @@ impl SourceReader<'_> {
         buffer: &mut [u8],
         keep_waiting: impl FnMut() -> bool,
     ) -> Result<usize, Error> {
-        let bytes = match self.source.header.size {
+        let bytes = match self.map.length() {
             _ if self.ended => 0,
-            Some(size) => self.fill_from_file(buffer, size)?,
+            Some(length) => self.fill_from_file(buffer, length)?,
             None => self.fill_from_stream(buffer, keep_waiting)?,
         };
-        self.offset += bytes as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(buffer.get(..bytes).unwrap_or_default());
+        if self.ended
+            && let Some(size) = self.source.header.size
+        {
+            self.hash(size, &[]);
         }
         Ok(bytes)
+    }
+
+    /// Takes what was read at `offset` into the digest, and the hole before it.
+    fn hash(&mut self, offset: u64, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update_with_zeros(offset.saturating_sub(self.hashed));
+            hasher.update(bytes);
+            self.hashed = offset + bytes.len() as u64;
+        }
     }
 
     /// What all that it has read comes to, at the source's end, if that was asked for
@@ -282,25 +330,36 @@ impl SourceReader<'_> {
         self.ended
     }
 
-    /// Bytes read so far.
+    /// Bytes of data read so far.
     #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// `pread` to the size at open and no further, so that a file that grows has an end.
-    fn fill_from_file(&mut self, buffer: &mut [u8], size: u64) -> Result<usize, Error> {
-        let left = size.saturating_sub(self.offset);
-        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let wanted = buffer.get_mut(..length).unwrap_or_default();
-        let bytes = read_at(&self.source.fd, wanted, self.offset)
-            .map_err(Error::at("read", &self.source.path))?;
-        if bytes < length {
-            // An early end is a truncation, or a file in /sys, whose size is always a page.
-            self.source.check_unchanged()?;
+    fn fill_from_file(&mut self, buffer: &mut [u8], length: u64) -> Result<usize, Error> {
+        let mut filled = 0;
+        while let Some(Run { offset, length }) = self.map.find(self.position)
+            && let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty())
+        {
+            let wanted = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            let wanted = rest.get_mut(..wanted).unwrap_or_default();
+            let bytes = read_at(&self.source.fd, wanted, offset)
+                .map_err(Error::at("read", &self.source.path))?;
+            if bytes < wanted.len() {
+                // It was shortened. (`read_at` returns less only at the end.)
+                self.source.check_unchanged()?;
+                self.ended = true;
+            }
+            self.position += bytes as u64;
+            filled += bytes;
+            self.hash(offset, buffer.get(filled - bytes..filled).unwrap_or_default());
+            if self.ended {
+                break;
+            }
         }
-        self.ended = bytes < length || bytes as u64 == left;
-        Ok(bytes)
+        self.ended |= self.position >= length;
+        Ok(filled)
     }
 
     fn fill_from_stream(
@@ -324,7 +383,11 @@ impl SourceReader<'_> {
                     self.ended = true;
                     break;
                 }
-                bytes => filled += bytes,
+                bytes => {
+                    self.hash(self.position, rest.get(..bytes).unwrap_or_default());
+                    self.position += bytes as u64;
+                    filled += bytes;
+                }
             }
             // An empty file that somebody fills as fast as it is read would never end.
             self.source.check_unchanged()?;
@@ -381,11 +444,49 @@ mod tests {
 
     #[test]
     fn a_truncated_file_ends_in_an_error_and_not_in_zeros() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(1000).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[1; 1000]).unwrap();
         let source = Source::open(file.path()).unwrap();
         file.as_file().set_len(500).unwrap();
         assert!(matches!(read_all(&source, 64), Err(Error::SourceChanged(_))));
+    }
+
+    #[test]
+    fn holes_are_not_read_and_yet_in_the_digest() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(3 << 20).unwrap();
+        file.as_file().write_all_at(&[1; 5000], 1 << 20).unwrap();
+        let whole = std::fs::read(file.path()).unwrap();
+        let source = Source::open(file.path()).unwrap().with_digest();
+        for piece in [1000, 4096, 1 << 20] {
+            let mut reader = source.reader();
+            let mut buffer = vec![0; piece];
+            while !reader.at_end() {
+                reader.fill(&mut buffer, || true).unwrap();
+            }
+            assert!(reader.position() < 1 << 20);
+            assert_eq!(reader.digest().unwrap().as_bytes(), blake3::hash(&whole).as_bytes());
+        }
+        assert_eq!(read_all(&source.with_holes_as_data(), 1 << 20).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_was_a_hole_is_read_when_all_is_read_again() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(3 << 20).unwrap();
+        let source = Source::open(file.path()).unwrap().with_digest();
+        let digest = |mut reader: SourceReader<'_>| {
+            let mut buffer = vec![0; 1 << 20];
+            while !reader.at_end() {
+                reader.fill(&mut buffer, || true).unwrap();
+            }
+            reader.digest()
+        };
+        assert_eq!(digest(source.reader()), digest(source.reader_of_holes_too()));
+        file.as_file().write_all_at(&[1], 1 << 20).unwrap();
+        assert_ne!(digest(source.reader()), digest(source.reader_of_holes_too()));
     }
 
     #[test]

@@ -43,7 +43,7 @@
 //!     timeout: None,
 //! };
 //! job.check::<SharedMemory>()?;
-//! let transport = SharedMemory::create(job.source.header(), job.peers, Options::default())?;
+//! let transport = SharedMemory::create(&job.source, job.peers, Options::default())?;
 //! let report = copy(&job, &transport)?;
 //! assert!(report.is_success(), "{report:?}");
 //! assert_eq!(std::fs::read(root.path().join("received/2-greeting"))?, b"hello");

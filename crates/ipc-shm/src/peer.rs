@@ -47,7 +47,7 @@ impl Connection for Attached<'_> {
                     let before = file.length();
                     file.write_all(segment.ready_bytes(&blocks))?;
                     if !blocks.release() {
-                        file.take_back(before)?;
+                        file.take_back(before);
                     }
                 }
                 Ready::End => return Ok(Received::Everything),

@@ -64,7 +64,7 @@ impl Server<'_, '_> {
             ended = self.fill_blocks(batch, &mut reader)?;
         }
         if reader.at_end() {
-            self.peers.source_ended(reader.offset(), reader.digest());
+            self.peers.source_ended(reader.position(), reader.digest());
         }
         Ok(())
     }
@@ -124,8 +124,8 @@ impl Server<'_, '_> {
                 self.ring.detach(peer);
                 self.peers.detach(PeerId(peer));
                 // It may be done, and commit, before those that still wait for the ring.
-                if let Some(size) = self.source.header().size {
-                    self.peers.source_ended(size, None);
+                if let Some(length) = self.source.map().length() {
+                    self.peers.source_ended(length, None);
                 }
             }
             OnSlow::Drop => {

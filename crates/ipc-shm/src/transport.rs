@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ipc_core::{
-    FileHeader, OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport,
-};
+use ipc_core::{OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport};
 
 use crate::futex;
 use crate::layout::Layout;
@@ -44,7 +42,7 @@ pub(crate) struct Memory {
 }
 
 impl SharedMemory {
-    /// Reserves the memory for a file with this `header` and for `peers` peers. Nothing of it has
+    /// Reserves the memory for this source and for `peers` peers. Nothing of it has
     /// a name when this returns, so nothing can be left behind.
     ///
     /// It forks for a moment, so the process must have one thread only.
@@ -52,9 +50,10 @@ impl SharedMemory {
     /// # Errors
     /// [`Error::Segment`] if `/dev/shm` has no room, [`Error::Semaphore`], [`Error::Memory`], and
     /// [`Error::Core`], of a process with several threads among others.
-    pub fn create(header: &FileHeader, peers: PeerCount, options: Options) -> Result<Self, Error> {
-        let layout = Layout::new(peers, options.blocks, options.block_size, header.size);
-        let segment = Segment::create(layout, header)?;
+    pub fn create(source: &Source, peers: PeerCount, options: Options) -> Result<Self, Error> {
+        let length = source.map().length();
+        let layout = Layout::new(peers, options.blocks, options.block_size, length);
+        let segment = Segment::create(layout, source.header())?;
         let semaphore = Semaphore::create()?;
         Ok(Self { memory: Memory { segment, semaphore }, on_slow: options.on_slow })
     }

@@ -80,7 +80,7 @@ impl<'s> Buffered<'s> {
         let ended = self.reader.at_end();
         self.window.commit(bytes, ended);
         self.satisfied.clear();
-        Ok(ended.then(|| (self.reader.offset(), self.reader.digest())))
+        Ok(ended.then(|| (self.reader.position(), self.reader.digest())))
     }
 
     /// Who holds the others up, by keeping the window full, and since when at least half of the

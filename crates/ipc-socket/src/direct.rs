@@ -32,8 +32,10 @@ impl<'s> Direct<'s> {
     /// `None` if the source cannot be sent so.
     pub(crate) fn new(source: &'s Source, peers: usize) -> Result<Option<Self>, Error> {
         let header = source.header();
-        let Some(length) = header.size else { return Ok(None) };
-        if !can_send_last_byte(source, length)? {
+        let (Some(size), Some(length)) = (header.size, source.map().length()) else {
+            return Ok(None);
+        };
+        if !can_send_last_byte(source, size)? {
             return Ok(None);
         }
         let cursors = (0..peers).map(|_| Cursor::new(header, length)).collect();
@@ -52,12 +54,17 @@ impl<'s> Direct<'s> {
             let sent = match cursor.next() {
                 Piece::Nothing => return Ok(Sent::Everything),
                 Piece::Bytes(bytes) => rustix::net::send(socket, bytes, SendFlags::NOSIGNAL),
-                Piece::Source { mut offset, length } => {
-                    let end = *turn_ends.get_or_insert((offset / TURN + 1) * TURN);
-                    if offset >= end {
+                Piece::Source { position, length } => {
+                    let end = *turn_ends.get_or_insert((position / TURN + 1) * TURN);
+                    if position >= end {
                         return Ok(Sent::EnoughForNow);
                     }
-                    let length = length.min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+                    let Some(run) = self.source.map().find(position) else {
+                        return Err(SendError::Source(self.truncated()));
+                    };
+                    let mut offset = run.offset;
+                    let most = usize::try_from(run.length.min(end - position));
+                    let length = length.min(most.unwrap_or(usize::MAX));
                     match rustix::fs::sendfile(socket, self.source, Some(&mut offset), length) {
                         Ok(0) => return Err(SendError::Source(self.truncated())),
                         // What a failed read says, and no failed send.
@@ -87,8 +94,8 @@ impl<'s> Direct<'s> {
 
 /// Asks the kernel, by sending the last byte to nobody. It refuses where it cannot send from such a
 /// file, and has nothing to send where the size is not that of the contents (as in `/sys`).
-fn can_send_last_byte(source: &Source, length: u64) -> Result<bool, Error> {
-    let Some(mut offset) = length.checked_sub(1) else { return Ok(false) };
+fn can_send_last_byte(source: &Source, size: u64) -> Result<bool, Error> {
+    let Some(mut offset) = size.checked_sub(1) else { return Ok(false) };
     let flags = SocketFlags::CLOEXEC;
     let (nobody, _end) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

@@ -61,11 +61,11 @@ pub(crate) struct Cursor {
     head: Vec<u8>,
     /// Bytes of `head` that are sent.
     head_sent: usize,
-    /// Bytes of the source that are sent.
-    offset: u64,
+    /// Bytes of the source's data that are sent.
+    position: u64,
     /// Bytes of the current frame that are not sent.
     frame_left: u64,
-    /// Length of the source, in bytes.
+    /// Length of its data, in bytes.
     length: u64,
     /// Whether the end frame is in `head`.
     ended: bool,
@@ -76,8 +76,8 @@ pub(crate) struct Cursor {
 pub(crate) enum Piece<'c> {
     /// These bytes.
     Bytes(&'c [u8]),
-    /// As many bytes of the source, from `offset` on.
-    Source { offset: u64, length: usize },
+    /// As many bytes of the source's data, from `position` on.
+    Source { position: u64, length: usize },
     /// Nothing: everything is sent.
     Nothing,
 }
@@ -86,7 +86,7 @@ impl Cursor {
     pub(crate) fn new(header: &FileHeader, length: u64) -> Self {
         let head = header.encode().to_vec();
         let mut cursor =
-            Self { head, head_sent: 0, offset: 0, frame_left: 0, length, ended: false };
+            Self { head, head_sent: 0, position: 0, frame_left: 0, length, ended: false };
         cursor.begin_frame();
         cursor
     }
@@ -96,7 +96,7 @@ impl Cursor {
             Some(head) if !head.is_empty() => Piece::Bytes(head),
             _ if self.frame_left > 0 => {
                 let length = usize::try_from(self.frame_left).unwrap_or(usize::MAX);
-                Piece::Source { offset: self.offset, length }
+                Piece::Source { position: self.position, length }
             }
             _ => Piece::Nothing,
         }
@@ -108,7 +108,7 @@ impl Cursor {
             self.head_sent += bytes;
             return;
         }
-        self.offset = self.offset.saturating_add(bytes as u64);
+        self.position = self.position.saturating_add(bytes as u64);
         self.frame_left = self.frame_left.saturating_sub(bytes as u64);
         if self.frame_left == 0 && !self.ended {
             self.head.clear();
@@ -119,7 +119,7 @@ impl Cursor {
 
     /// Appends the next frame's length to the head; the last one is 0.
     fn begin_frame(&mut self) {
-        self.frame_left = self.length.saturating_sub(self.offset).min(MAX_FRAME);
+        self.frame_left = self.length.saturating_sub(self.position).min(MAX_FRAME);
         self.head.extend_from_slice(&prefix(self.frame_left));
         self.ended = self.frame_left == 0;
     }
@@ -180,8 +180,8 @@ mod tests {
                     head.extend_from_slice(bytes);
                     bytes.len()
                 }
-                Piece::Source { offset, length } => {
-                    assert_eq!(offset, position);
+                Piece::Source { position: next, length } => {
+                    assert_eq!(next, position);
                     position += length.min(step) as u64;
                     length.min(step)
                 }
