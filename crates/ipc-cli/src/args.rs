@@ -83,6 +83,10 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     sync: bool,
 
+    /// Give received files the mode and modification time of FILE
+    #[arg(short, long)]
+    preserve: bool,
+
     /// What becomes of the holes of a sparse FILE
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     sparse: Sparse,
@@ -162,6 +166,11 @@ impl CommonArgs {
             "{:?} can be read only once, so no peer can read it by itself: use --on-slow wait or drop",
             self.file
         );
+        ensure!(
+            source.is_regular() || !self.preserve,
+            "{:?} is a stream and has no mode and time of its own: leave out --preserve",
+            self.file
+        );
         let source = match self.file_name {
             Some(name) => source.with_name(name),
             None => source,
@@ -177,6 +186,7 @@ impl CommonArgs {
             name: self.name,
             existing: if self.no_clobber { Existing::Keep } else { Existing::Replace },
             sync: self.sync,
+            preserve: self.preserve,
             timeout: self.timeout,
         })
     }

@@ -67,6 +67,7 @@ fn one_peer_s_mishap_is_its_own<T: Transport>(
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
+        preserve: false,
         timeout: None,
     };
     job.check::<T>().unwrap();

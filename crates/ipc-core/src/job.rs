@@ -70,6 +70,8 @@ pub struct Job {
     pub existing: Existing,
     /// Whether files and their names are to be on the disk, not only in memory, when the run ends.
     pub sync: bool,
+    /// Whether they get the source's permissions, whatever the umask, and its modification time.
+    pub preserve: bool,
     /// How long a peer may do nothing while the run waits for it before it is killed, and has failed.
     pub timeout: Option<Duration>,
 }
@@ -252,6 +254,7 @@ mod tests {
             name: name.parse().unwrap(),
             existing: Existing::Replace,
             sync: false,
+            preserve: false,
             timeout: None,
         };
         job.same_paths(pids.iter().map(|&(peer, pid)| (PeerId(peer), pid))).unwrap()

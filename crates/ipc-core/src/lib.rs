@@ -76,6 +76,7 @@
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
+//!     preserve: false,
 //!     timeout: None,
 //! };
 //! job.check::<Inherited>()?;

@@ -76,6 +76,9 @@ fn fill<C: Connection>(
         Received::Part => store_rest(&run.job.source, server, file)?,
     }
     file.finish()?;
+    if run.job.preserve {
+        file.preserve(run.job.source.header())?;
+    }
     if run.job.sync {
         file.sync()?;
     }

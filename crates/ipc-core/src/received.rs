@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -269,6 +269,25 @@ impl<'d> ReceivedFile<'d> {
             self.size = size;
         }
         Ok(())
+    }
+
+    /// Gives the finished file the permissions and the modification time in `header`.
+    ///
+    /// Who may read, write and execute it, and no more: a program that runs as its owner would run as
+    /// another one's copy.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn preserve(&self, header: &FileHeader) -> Result<(), Error> {
+        let mode = Mode::from_raw_mode(header.mode & 0o777);
+        retry_on_intr(|| rustix::fs::fchmod(&self.fd, mode))
+            .map_err(|errno| self.failed("set the mode of a file in")(errno.into()))?;
+        let (seconds, nanoseconds) = header.modified;
+        let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let modified = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+        let times = Timestamps { last_access: omitted, last_modification: modified };
+        retry_on_intr(|| rustix::fs::futimens(&self.fd, &times))
+            .map_err(|errno| self.failed("set the time of a file in")(errno.into()))
     }
 
     /// Waits until the bytes are on the disk.

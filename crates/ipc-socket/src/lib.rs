@@ -57,6 +57,7 @@
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
+//!     preserve: false,
 //!     timeout: None,
 //! };
 //! job.check::<SocketTransport>()?;

@@ -302,6 +302,7 @@ where
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
+        preserve: false,
         timeout: None,
     };
     job.check::<Hooked<C>>().unwrap();
