@@ -79,6 +79,10 @@ pub(crate) struct CommonArgs {
     #[arg(long)]
     verify: bool,
 
+    /// Write the digests of all received files to FILE, as `b3sum --check` takes them
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) manifest: Option<PathBuf>,
+
     /// End only when files and names are on the disk
     #[arg(long)]
     sync: bool,

@@ -8,6 +8,7 @@ mod args;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod manifest;
 mod output;
 
 use std::io::ErrorKind;
@@ -21,6 +22,7 @@ use ipc_shm::SharedMemory;
 use ipc_socket::SocketTransport;
 
 use crate::args::{CommonArgs, SharedMemoryArgs, SocketArgs};
+use crate::manifest::Manifest;
 
 /// Exit status for wrong arguments.
 const USAGE: u8 = 2;
@@ -91,8 +93,10 @@ fn run<T: Transport>(
     let begin = Instant::now();
     environment::prepare().context("cannot set up the process")?;
     let quiet = args.quiet;
+    let manifest = args.manifest.clone();
     let job = args.into_job()?;
     job.check::<T>()?;
+    let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;
     let report =
         ipc_core::copy_and_tell(&job, &transport, &mut |event| output::event(program, event))?;
@@ -104,6 +108,7 @@ fn run<T: Transport>(
         output::summary(program, &job.source.header().name, &report, elapsed);
     }
     printed?;
+    manifest.map_or(Ok(()), |manifest| manifest.write(&report))?;
     Ok(report.is_success())
 }
 

@@ -73,15 +73,16 @@ both!(many_holes_stay_holes, |sandbox| {
 
 // That its copies are whole, the sizes and the data tell; to read all the zeros would take minutes.
 both!(a_huge_file_with_little_data_takes_little_room, |sandbox| {
+    const DATA: usize = 1 << 20;
     let at = 7 << 30;
-    sparse_file(sandbox, "data", 10 << 30, &[(at, MIB as usize)]);
+    sparse_file(sandbox, "data", 10 << 30, &[(at, DATA)]);
     let run = sandbox.run(["4", "data"]);
     run.stores_what(&default_paths(4, "data"), |copy| {
         assert_eq!(copy.metadata().unwrap().len(), 10 << 30);
         assert!(occupied(copy) <= MIB + 64 * 1024, "{}", occupied(copy));
-        let mut data = vec![0; MIB as usize];
+        let mut data = vec![0; DATA];
         File::open(copy).unwrap().read_exact_at(&mut data, at).unwrap();
-        assert!(data == contents(MIB as usize));
+        assert!(data == contents(DATA));
     });
 });
 

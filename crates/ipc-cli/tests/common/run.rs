@@ -83,6 +83,12 @@ impl<'s> Run<'s> {
         self
     }
 
+    /// It made this file too, and not in place of another's bytes.
+    pub(crate) fn leaving_also(mut self, path: &str) -> Self {
+        self.left.push(self.resolve(Path::new(path)));
+        self
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         self.assert.get_output().status.success()
     }

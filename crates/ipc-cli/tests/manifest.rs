@@ -1,0 +1,89 @@
+//! `--manifest`: digests that `b3sum --check` takes, of the files that were stored and of no others.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::paths::{default_paths, paths_of};
+use common::{BLOCK, Sandbox, both, contents, skip};
+
+const SIZE: usize = 5 * BLOCK + 7;
+
+/// The names in a manifest, each of which has this digest; they hold nothing that is escaped.
+fn names_in(manifest: &Path, contents: &[u8]) -> Vec<String> {
+    let digest = blake3::hash(contents).to_hex();
+    let text = std::fs::read_to_string(manifest).unwrap();
+    let name = |line: &str| line.strip_prefix(&format!("{digest}  ")).unwrap().to_owned();
+    text.lines().map(name).collect()
+}
+
+/// Lets `b3sum` check a manifest, where there is one.
+fn check(sandbox: &Sandbox, manifest: &str) {
+    let checked =
+        Command::new("b3sum").args(["--check", manifest]).current_dir(sandbox.path("")).output();
+    match checked {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(error) => skip("b3sum --check", &error.to_string()),
+    }
+}
+
+both!(a_manifest_has_the_digest_of_every_copy, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    for options in [&[][..], &["--sync", "--preserve"], &["--on-slow=wait", "--sparse=never"]] {
+        let args = ["--verify", "--manifest=B3SUMS", "--name={peer}", "3", "data"];
+        let run = sandbox.run([options, &args].concat());
+        let path = |peer| format!("received-files/{peer}");
+        run.leaving_also("B3SUMS").stores(&paths_of(0..3, path), contents(SIZE));
+        let names = names_in(&sandbox.path("B3SUMS"), contents(SIZE));
+        assert_eq!(names, [0, 1, 2].map(path));
+        check(sandbox, "B3SUMS");
+    }
+});
+
+both!(names_that_end_lines_are_escaped, |sandbox| {
+    sandbox.file("a\\b\nc", contents(SIZE));
+    let args = ["--verify", "--manifest=B3SUMS", "--name={peer}{name}", "1", "a\\b\nc"];
+    let run = sandbox.run(args);
+    run.leaving_also("B3SUMS")
+        .stores(&paths_of(0..1, |_| "received-files/0a\\b\nc".to_owned()), contents(SIZE));
+    check(sandbox, "B3SUMS");
+});
+
+both!(only_what_was_stored_is_in_it, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.directory("received-files");
+    sandbox.file("received-files/1", b"here before");
+    let args = ["--verify", "--manifest=B3SUMS", "--no-clobber", "--name={peer}", "3", "data"];
+    let path = |peer| format!("received-files/{peer}");
+    let run = sandbox.run(args).leaving_also("B3SUMS");
+    run.loses(&[(1, "File exists")], &paths_of([0, 2], path), contents(SIZE));
+    let names = names_in(&sandbox.path("B3SUMS"), contents(SIZE));
+    assert_eq!(names, [0, 2].map(path));
+});
+
+both!(it_can_be_in_a_directory_that_the_run_makes, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let run = sandbox.run(["--verify", "--manifest=received-files/B3SUMS", "2", "data"]);
+    run.leaving_also("received-files/B3SUMS").stores(&default_paths(2, "data"), contents(SIZE));
+});
+
+both!(a_manifest_without_verify_is_wrong_usage, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.run(["--manifest=B3SUMS", "2", "data"]).refuses(2, "--verify");
+});
+
+both!(a_manifest_that_cannot_be_is_refused_before_any_copy, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.directory("directory");
+    for (manifest, why) in [
+        ("data", r#""data" is the source itself: choose another manifest"#),
+        ("directory", r#""directory" is a directory: name a file in it as manifest"#),
+        ("data/B3SUMS", "Not a directory"),
+        ("directory/..", "is a directory"),
+    ] {
+        let run = sandbox.run(["--verify", "--manifest", manifest, "2", "data"]);
+        run.refuses(1, why);
+    }
+});
