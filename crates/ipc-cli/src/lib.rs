@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use ipc_core::{Job, Transport, describe};
 use ipc_shm::SharedMemory;
 use ipc_socket::SocketTransport;
@@ -115,7 +116,7 @@ fn run<T: Transport>(
 fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {
     A::try_parse().map_err(|error| {
         if error.use_stderr() {
-            usage(program, &one_line(&error.to_string()))
+            usage(program, &what_is_wrong(program, &error))
         } else {
             // Help or the version was asked for.
             error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
@@ -128,12 +129,28 @@ fn usage(program: &str, text: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// What is wrong with the arguments, on one line.
+fn what_is_wrong(program: &str, error: &clap::Error) -> String {
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.as_str(),
+        _ => "",
+    };
+    if matches!((program, argument), ("socket", "--blocks" | "--block-size")) {
+        return format!("only sharedmem has {argument}: socket sends the file without a ring");
+    }
+    one_line(&error.to_string())
+}
+
 /// What clap says in several lines, without the usage, which `--help` has.
 fn one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let said = said.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
+    // The last one, as what was typed is repeated before it.
+    let text = text.rsplit_once("\n\nUsage: ").map_or(text, |(said, _)| said);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // No file is called so as often as an option is mistyped.
+    let lines = lines.filter(|line| !line.starts_with("tip: to pass '"));
+    let lines = lines.filter(|line| !line.starts_with("For more information"));
+    let said = lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
     // It repeats what was typed, of which nothing shall move a terminal's cursor.
     said.replace(char::is_control, "\u{fffd}")
 }
@@ -151,5 +168,10 @@ mod tests {
             "unexpected argument '--bloks' found; a similar argument exists: '--blocks'"
         );
         assert_eq!(one_line("error: a\rb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        let said = "error: unexpected argument 'a\nUsage: b' found\n\nUsage: socket <FILE>\n";
+        assert_eq!(one_line(said), "unexpected argument 'a Usage: b' found");
+        let said = "error: unexpected argument '-x' found\n\n  tip: to pass '-x' as a value, use \
+                    '-- -x'\n\nUsage: socket <FILE>\n";
+        assert_eq!(one_line(said), "unexpected argument '-x' found");
     }
 }

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use common::leftovers::state_of;
 use common::paths::{default_paths, paths_of};
 use common::paused::{Fifo, await_peers, bytes_stored, resume, stop};
-use common::traced::tamper_with;
+use common::traced::{tamper_and_tell, tamper_with};
 use common::{BLOCK, RING, Sandbox, both, contents};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -199,8 +199,8 @@ both!(a_write_that_is_cut_short_is_carried_on, |sandbox| {
     let (contents, end) = (contents(BEGIN + 200_000), BEGIN + 12_345);
     let (mut fifo, running, peers) = stand_still(sandbox, &contents[..BEGIN]);
     fifo.await_passed_on(&running);
-    let how = ["-o", "/dev/stderr", "-e", "inject=write:signal=STOP"];
-    let Some(mut tracer) = tamper_with(peers[1], &how) else { return };
+    let how = ["-e", "inject=write:signal=STOP"];
+    let Some(mut tracer) = tamper_and_tell(peers[1], &how) else { return };
     limit_file_size(peers[1], Some(end));
     fifo.feed(&running, &contents[BEGIN..]);
     drop(fifo);

@@ -61,7 +61,7 @@ both!(the_ring_is_sharedmem_s_only, |sandbox| {
     for size in sizes {
         let option = format!("--block-size={size}");
         let why = match (sandbox.is_sharedmem(), size) {
-            (false, _) => "unexpected argument '--block-size' found".into(),
+            (false, _) => "only sharedmem has --block-size".into(),
             (true, "") => "'--block-size <SIZE>'".into(),
             (true, _) => {
                 format!("invalid value '{size}' for '--block-size <SIZE>': it is not a size")

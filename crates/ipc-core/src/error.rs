@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
+
 use crate::PeerCount;
 
 /// An error of this crate.
@@ -45,7 +47,7 @@ pub enum Error {
     #[error("cannot copy {0:?}: it does not end in the name of a file")]
     NoFileName(PathBuf),
     /// The source is no longer what it was when it was opened.
-    #[error("{0:?} changed while it was copied")]
+    #[error("{0:?} changed while it was copied: copy it again once nobody writes to it")]
     SourceChanged(PathBuf),
     /// Two peers would get one path.
     #[error(
@@ -79,12 +81,13 @@ pub enum Error {
     },
     /// The copies surely do not fit.
     #[error(
-        "{peers} copies of {size} bytes need {needed} bytes, {path:?} has room for {available}: free some, use fewer peers or choose another directory"
+        "{peers} copies of {} need {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
+        ByteSize(*size), ByteSize(*needed), ByteSize(*available)
     )]
     NoRoom {
         /// Number of copies.
         peers: u32,
-        /// Size of one, in bytes.
+        /// Data of one, in bytes.
         size: u64,
         /// All of them, in bytes.
         needed: u64,

@@ -10,7 +10,7 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] ipc_core::Error),
     /// There is no room for the segment, or no place for it.
-    #[error("cannot reserve {size} bytes of shared memory in /dev/shm")]
+    #[error("cannot reserve {} of shared memory in /dev/shm", bytesize::ByteSize(*size))]
     Segment {
         /// Size of the segment, in bytes.
         size: u64,

@@ -34,16 +34,22 @@ impl Invocation<'_> {
 #[must_use = "without it nothing is done to the process any more"]
 pub(crate) struct Tracer {
     child: Child,
-    /// What strace says: what it does, and with `-o /dev/stderr` the calls too.
+    /// What strace says: what it does, and the calls, if they do not go elsewhere.
     said: BufReader<ChildStderr>,
 }
 
 /// Does this to a process from its next call on, the first that counts. `None` without strace.
 pub(crate) fn tamper_with(process: Pid, how: &[&str]) -> Option<Tracer> {
+    tamper_and_tell(process, &[&["-o", "/dev/null"], how].concat())
+}
+
+/// The same, and the tracer says each call. (With a file as its output strace may keep that for itself
+/// as long as the process is stopped.)
+pub(crate) fn tamper_and_tell(process: Pid, how: &[&str]) -> Option<Tracer> {
     strace("calls that fail in one peer")?;
     let pid = process.as_raw_pid().to_string();
     let mut command = Command::new("strace");
-    command.args(["-o", "/dev/null", "-p", &pid]).args(how).stderr(Stdio::piped());
+    command.args(["-p", &pid]).args(how).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let said = BufReader::new(child.stderr.take().unwrap());
     let mut tracer = Tracer { child, said };
