@@ -3,7 +3,12 @@
 //! A case starts the program (`running.rs`) and says how it must end (`run.rs`). What holds after every run
 //! (no file, no name in `/dev/shm` and no process that was not asked for) is checked by the way
 //! (`leftovers.rs`), so no case can forget it.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses its own part of this"
+)]
 
 pub(crate) mod leftovers;
 pub(crate) mod mounts;
