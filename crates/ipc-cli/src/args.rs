@@ -49,7 +49,7 @@ pub(crate) struct SharedMemoryArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
     /// How many peers to copy to
-    #[arg(value_name = "NUMBER_OF_PEERS", value_parser = parse_peers, allow_negative_numbers = true)]
+    #[arg(value_name = "NUMBER_OF_PEERS", value_parser = parse_peers)]
     peers: PeerCount,
 
     /// The file to copy; - is standard input
@@ -102,6 +102,10 @@ pub(crate) struct CommonArgs {
     /// What to do with a peer that holds the others up [default: detach; wait if FILE is a stream]
     #[arg(long, value_name = "WHAT", value_enum)]
     on_slow: Option<WhenSlow>,
+
+    /// End paths on standard output with NUL instead of a newline, as `xargs -0` takes them
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
 
     /// Print no summary
     #[arg(short, long)]

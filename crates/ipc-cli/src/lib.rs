@@ -18,7 +18,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use ipc_core::{Job, Transport, describe};
+use ipc_core::{Job, PeerCount, Transport, describe};
 use ipc_shm::SharedMemory;
 use ipc_socket::SocketTransport;
 
@@ -93,7 +93,7 @@ fn run<T: Transport>(
 ) -> anyhow::Result<bool> {
     let begin = Instant::now();
     environment::prepare().context("cannot set up the process")?;
-    let quiet = args.quiet;
+    let (quiet, path_end) = (args.quiet, if args.null { b'\0' } else { b'\n' });
     let manifest = args.manifest.clone();
     let job = args.into_job()?;
     job.check::<T>()?;
@@ -103,7 +103,7 @@ fn run<T: Transport>(
         ipc_core::copy_and_tell(&job, &transport, &mut |event| output::event(program, event))?;
     let elapsed = begin.elapsed();
 
-    let printed = output::paths(&report).context("cannot write to standard output");
+    let printed = output::paths(&report, path_end).context("cannot write to standard output");
     output::failures(program, &report);
     if !quiet {
         output::summary(program, &job.source.header().name, &report, elapsed);
@@ -137,6 +137,11 @@ fn what_is_wrong(program: &str, error: &clap::Error) -> String {
     };
     if matches!((program, argument), ("socket", "--blocks" | "--block-size")) {
         return format!("only sharedmem has {argument}: socket sends the file without a ring");
+    }
+    if argument.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok()) {
+        // It looks like an option, but no option is a number but 0.
+        let range = format!("it is not a number from 1 to {}", PeerCount::MAX);
+        return format!("invalid value '{argument}' for '<NUMBER_OF_PEERS>': {range}");
     }
     one_line(&error.to_string())
 }

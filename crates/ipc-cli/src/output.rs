@@ -15,11 +15,11 @@ pub(crate) fn message(program: &str, text: &str) {
     let _ = io::stderr().write_all(format!("{program}: {text}\n").as_bytes());
 }
 
-/// The paths of the received files, one a line.
-pub(crate) fn paths(report: &Report) -> io::Result<()> {
+/// The paths of the received files, each with this byte behind it.
+pub(crate) fn paths(report: &Report, end: u8) -> io::Result<()> {
     check_stdout()?;
     let lines: Vec<u8> =
-        report.stored().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"].concat()).collect();
+        report.stored().flat_map(|path| [path.as_os_str().as_bytes(), &[end]].concat()).collect();
     // Somebody may have made it non-blocking, which the standard library takes for an error.
     ipc_core::io::write_all(io::stdout(), &lines)
 }

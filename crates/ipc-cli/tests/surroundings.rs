@@ -139,7 +139,7 @@ both!(copies_that_surely_do_not_fit_are_refused, |sandbox| {
     sandbox.directory("received-files");
     let setup = "mount -t tmpfs -o size=2m tmpfs received-files";
     let Some(run) = with_mounts(sandbox, setup, &["3", "data"]) else { return };
-    run.refuses(1, "3 copies of 1048576 bytes need 3145728 bytes");
+    run.refuses(1, "3 copies of 1.0 MiB need 3.0 MiB");
 });
 
 both!(a_full_destination_fails_its_peer_only, |sandbox| {

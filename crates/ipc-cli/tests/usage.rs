@@ -72,7 +72,7 @@ both!(the_ring_is_sharedmem_s_only, |sandbox| {
     for count in ["0", "-1", "x", "1K", "65537", "99999999999"] {
         let option = format!("--blocks={count}");
         let why = match sandbox.is_sharedmem() {
-            false => "unexpected argument '--blocks' found".into(),
+            false => "only sharedmem has --blocks".into(),
             true => format!("invalid value '{count}' for '--blocks <COUNT>': it is not a number"),
         };
         sandbox.run([option.as_str(), "2", "data"]).refuses(2, &why);

@@ -89,6 +89,11 @@ impl<'s> Run<'s> {
         self
     }
 
+    /// What it printed on standard output.
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8(self.assert.get_output().stdout.clone()).unwrap()
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         self.assert.get_output().status.success()
     }
