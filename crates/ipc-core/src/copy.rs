@@ -115,12 +115,16 @@ impl Run<'_> {
     }
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
-        let report = |(id, SettledPeer { pid, is_detached, elapsed, stored })| {
-            let outcome = match stored {
-                Ok(()) => Outcome::Stored { path: self.job.final_path(id, pid)? },
-                Err(failure) => Outcome::Failed(failure),
+        let report = |(id, settled_peer)| {
+            let SettledPeer { pid, bytes, digest, is_detached, elapsed, stored } = settled_peer;
+            let (bytes, outcome) = match stored {
+                Ok(()) => {
+                    let path = self.job.final_path(id, pid)?;
+                    (settled.bytes.unwrap_or(bytes), Outcome::Stored { path })
+                }
+                Err(failure) => (bytes, Outcome::Failed(failure)),
             };
-            Ok(PeerReport { id, pid, outcome, is_detached, elapsed })
+            Ok(PeerReport { id, pid, outcome, bytes, digest, is_detached, elapsed })
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;

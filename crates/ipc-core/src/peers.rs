@@ -47,6 +47,8 @@ struct Peer {
     stage: Stage,
     /// `None` once there is nothing more to hear.
     link: Option<PeerLink>,
+    /// What its copy came to when it read that back.
+    digest: Option<Digest>,
     /// Whether nobody waits for it any more while bytes flow.
     is_detached: bool,
     /// How long the run had lasted when there was nothing more to hear.
@@ -58,8 +60,8 @@ struct Peer {
 enum Stage {
     /// Bytes flow to it.
     Receiving,
-    /// It says that it has stored this many bytes, and what they come to, and waits to be told to commit.
-    Consumed(u64, Option<Digest>),
+    /// It says that it has stored this many bytes, and waits to be told to commit.
+    Consumed(u64),
     /// It has been told to commit.
     Committing,
     /// It says that its file has the final name.
@@ -72,8 +74,8 @@ enum Stage {
 
 /// How all peers ended.
 pub(crate) struct Settled {
-    /// Length of the source in bytes; 0 if it never was known.
-    pub(crate) bytes: u64,
+    /// Length of the source in bytes, unless it is a stream whose end was never seen.
+    pub(crate) bytes: Option<u64>,
     /// What the source comes to, if that is known.
     pub(crate) digest: Option<Digest>,
     /// Why the run was given up, if it was.
@@ -85,6 +87,10 @@ pub(crate) struct Settled {
 /// How one peer ended.
 pub(crate) struct SettledPeer {
     pub(crate) pid: u32,
+    /// Bytes of data that it said to have stored.
+    pub(crate) bytes: u64,
+    /// What its copy came to when it read that back.
+    pub(crate) digest: Option<Digest>,
     pub(crate) is_detached: bool,
     /// How long it took, from the beginning of the run.
     pub(crate) elapsed: Duration,
@@ -148,8 +154,8 @@ impl<'s> Peers<'s> {
             // as the documentation of `Transport` asks of transports.
             let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
             let (stage, link) = (Stage::Receiving, Some(link));
-            let elapsed = Duration::ZERO;
-            self.peers.push(Peer { child, stage, link, is_detached: false, elapsed });
+            let (digest, elapsed) = (None, Duration::ZERO);
+            self.peers.push(Peer { child, stage, link, digest, is_detached: false, elapsed });
         }
         Ok(())
     }
@@ -223,7 +229,7 @@ impl<'s> Peers<'s> {
     pub(crate) fn abort(&mut self, why: Failure) {
         for id in self.ids() {
             let stage = self.peers.get(id.index()).map(|peer| &peer.stage);
-            if let Some(Stage::Receiving | Stage::Consumed(..)) = stage {
+            if let Some(Stage::Receiving | Stage::Consumed(_)) = stage {
                 self.fail(id, why.clone());
             }
         }
@@ -241,8 +247,11 @@ impl<'s> Peers<'s> {
             self.listen(SLICE)?;
             self.look_after_the_idle();
         }
-        let reap = |peer: Peer| {
-            let Peer { is_detached, elapsed, .. } = peer;
+        // What is counted beyond was read back.
+        let data = self.total.or(self.source.map().length()).unwrap_or(u64::MAX);
+        let reap = |(id, peer): (PeerId, Peer)| {
+            let Peer { digest, is_detached, elapsed, .. } = peer;
+            let bytes = self.progress.of(id).get().min(data);
             let pid = peer.child.id();
             let exit = peer.child.wait()?;
             let stored = match peer.stage {
@@ -250,12 +259,15 @@ impl<'s> Peers<'s> {
                 Stage::Failed(failure) => Err(failure),
                 _ => Err(Failure { message: exit.to_string(), errno: None }),
             };
-            Ok(SettledPeer { pid, is_detached, elapsed, stored })
+            Ok(SettledPeer { pid, bytes, digest, is_detached, elapsed, stored })
         };
-        let peers = std::mem::take(&mut self.peers).into_iter().map(reap);
+        let peers = self.count.ids().zip(std::mem::take(&mut self.peers)).map(reap);
         Ok(Settled {
             peers: peers.collect::<Result<_, Error>>()?,
-            bytes: self.total.map_or(0, |total| self.source.map().size_at(total)),
+            bytes: self
+                .total
+                .map(|total| self.source.map().size_at(total))
+                .or(self.source.header().size),
             digest: self.digest,
             aborted: self.aborted.take(),
         })
@@ -323,7 +335,7 @@ impl<'s> Peers<'s> {
         };
         let progress = |(id, peer): (PeerId, &Peer)| {
             let (done, activity) = (self.progress.of(id).get(), activity(id, peer));
-            PeerProgress { id, done, activity, is_detached: peer.is_detached }
+            PeerProgress { id, pid: peer.child.id(), done, activity, is_detached: peer.is_detached }
         };
         let peers: Vec<_> = self.ids().zip(&self.peers).map(progress).collect();
         let map = self.source.map();
@@ -365,7 +377,8 @@ impl<'s> Peers<'s> {
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
         match (&peer.stage, message) {
             (Stage::Receiving, FromPeer::Consumed { bytes, digest }) => {
-                peer.stage = Stage::Consumed(bytes, digest);
+                peer.stage = Stage::Consumed(bytes);
+                peer.digest = digest;
                 self.commit(id);
             }
             (Stage::Committing, FromPeer::Stored) => peer.stage = Stage::Stored,
@@ -381,7 +394,7 @@ impl<'s> Peers<'s> {
     fn commit(&mut self, id: PeerId) {
         let Some(total) = self.total else { return };
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
-        let Stage::Consumed(bytes, stored) = peer.stage else { return };
+        let Stage::Consumed(bytes) = peer.stage else { return };
         if self.source.is_verified() && self.digest.is_none() {
             return;
         }
@@ -390,8 +403,9 @@ impl<'s> Peers<'s> {
             self.fail(id, Failure { message, errno: None });
         } else if let Err(error) = self.source.check_unchanged() {
             self.abort(Failure::new(&error));
-        } else if let Some(digest) = self.digest.filter(|&digest| stored != Some(digest)) {
-            self.fail(id, Failure::differs(stored, digest));
+        } else if let Some(digest) = self.digest.filter(|&digest| peer.digest != Some(digest)) {
+            let failure = Failure::differs(peer.digest, digest);
+            self.fail(id, failure);
         } else if let Some(link) = &peer.link {
             peer.stage = Stage::Committing;
             if let Err(error) = link.commit() {

@@ -28,8 +28,8 @@ impl fmt::Display for PeerId {
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Length of the source in bytes; 0 if its end was never known.
-    pub bytes: u64,
+    /// Length of the source in bytes, unless it is a stream whose end was never seen.
+    pub bytes: Option<u64>,
     /// What the source comes to, if it was verified and its end is known.
     pub digest: Option<Digest>,
     /// Why the run as a whole was given up, if it was.
@@ -47,6 +47,11 @@ pub struct PeerReport {
     pub pid: u32,
     /// What became of it.
     pub outcome: Outcome,
+    /// Length of its received file in bytes; of one that failed, how many bytes of data it had stored, by
+    /// its own word.
+    pub bytes: u64,
+    /// What its copy came to when it read that back.
+    pub digest: Option<Digest>,
     /// Whether it held the others up, and had to read the rest of the source by itself.
     pub is_detached: bool,
     /// How long it took, from just before the first fork until it had ended.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Source;
+
 /// What becomes of a peer that holds the others up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnSlow {
@@ -13,6 +15,17 @@ pub enum OnSlow {
     Wait,
     /// It fails.
     Drop,
+}
+
+impl OnSlow {
+    /// What it comes to for this source.
+    #[must_use]
+    pub fn of(self, source: &Source) -> Self {
+        match self {
+            Self::Detach if !source.can_be_shared() => Self::Wait,
+            other => other,
+        }
+    }
 }
 
 /// Decides when a peer has held the others up for too long.

@@ -31,6 +31,8 @@ pub enum Event<'e> {
 pub struct PeerProgress {
     /// Its number.
     pub id: PeerId,
+    /// Its process id.
+    pub pid: u32,
     /// Bytes that it says to have stored or read back.
     pub done: u64,
     /// What it is doing.

@@ -27,9 +27,7 @@ pub(crate) fn serve(
         return Err(Error::NotForThis);
     }
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
-    // A stream cannot be read twice, so nobody can be detached from it.
-    let can_detach = source.can_be_shared();
-    let on_slow = if on_slow == OnSlow::Detach && !can_detach { OnSlow::Wait } else { on_slow };
+    let on_slow = on_slow.of(source);
     if on_slow != OnSlow::Wait {
         ring.watch();
     }
