@@ -14,13 +14,18 @@ use ipc_core::{
 use ipc_shm::{BlockCount, BlockSize};
 
 use crate::environment::check_stdin;
+use crate::output::Form;
+use crate::progress;
 
 /// Copy one file to many local processes over AF_UNIX sockets.
 ///
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Every one stores its own copy,
 /// which has its final name only once it is whole.
+///
+/// Standard output gets the paths of the received files, and nothing else.
 #[derive(Debug, Parser)]
-#[command(name = "socket", version, max_term_width = 80)]
+#[command(name = "socket", version, max_term_width = 80, after_help = MORE,
+          after_long_help = examples("socket"))]
 pub(crate) struct SocketArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -30,18 +35,26 @@ pub(crate) struct SocketArgs {
 ///
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them through a ring of blocks in
 /// shared memory. Every one stores its own copy, which has its final name only once it is whole.
+///
+/// Standard output gets the paths of the received files, and nothing else.
 #[derive(Debug, Parser)]
-#[command(name = "sharedmem", version, max_term_width = 80)]
+#[command(name = "sharedmem", version, max_term_width = 80, after_help = MORE,
+          after_long_help = examples("sharedmem"))]
 pub(crate) struct SharedMemoryArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 
     /// Size of a block, in bytes or with a unit: 4096, 80KiB, 1M
-    #[arg(long, value_name = "SIZE", default_value = "80KiB", value_parser = parse_block_size)]
+    #[arg(long, value_name = "SIZE", default_value = "80KiB", value_parser = parse_block_size,
+          help_heading = MEMORY)]
     pub(crate) block_size: BlockSize,
 
-    /// Most blocks in the ring; a short file gets fewer, and 1 makes server and peers take turns
-    #[arg(long, value_name = "COUNT", default_value = "32", value_parser = parse_block_count)]
+    /// Most blocks in the ring; 1 makes server and peers take turns
+    ///
+    /// A file that is less than 32 times as long as the ring gets a shorter one. The ring, and a page
+    /// for each peer, have to fit into /dev/shm.
+    #[arg(long, value_name = "COUNT", default_value = "32", value_parser = parse_block_count,
+          help_heading = MEMORY)]
     pub(crate) blocks: BlockCount,
 }
 
@@ -53,63 +66,124 @@ pub(crate) struct CommonArgs {
     peers: PeerCount,
 
     /// The file to copy; - is standard input
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 
-    /// Where received files go; {peer} may stand in it, missing directories are made
+    /// Where received files go; {peer} may stand in it
+    ///
+    /// That is the peer's number, from 0, so that every peer can store on a disk of its own; {{ and }}
+    /// stand for braces. Missing directories are made.
     #[arg(short, long, default_value = "received-files", allow_hyphen_values = true,
+          help_heading = NAMES,
           value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
     dir: DirectoryTemplate,
 
-    /// Template of the final name; {pid}, {peer} (number, from 0) and {name} stand for what they say,
-    /// {{ and }} for braces
+    /// Final name, of {pid}, {peer} and {name}
+    ///
+    /// They stand for the peer's process id, its number from 0, and the name of FILE; {{ and }} stand
+    /// for braces.
     #[arg(long, value_name = "TEMPLATE", default_value = "pid-{pid}_{name}", allow_hyphen_values = true,
+          help_heading = NAMES,
           value_parser = OsStringValueParser::new().try_map(|text| NameTemplate::new(&text)))]
     name: NameTemplate,
 
     /// What {name} is, instead of the file's own name
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true,
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true, help_heading = NAMES,
           value_parser = OsStringValueParser::new().try_map(parse_file_name))]
     file_name: Option<FileName>,
 
     /// Fail a peer whose final name exists, instead of replacing it
-    #[arg(long)]
+    #[arg(long, help_heading = NAMES)]
     no_clobber: bool,
 
-    /// Let every peer read its copy back; its BLAKE3 digest must be that of what was read of FILE
-    #[arg(long)]
+    /// Read every copy back and compare it, by BLAKE3
+    ///
+    /// Every peer reads its copy back, with --sync from the disk, and the digest must be that of what
+    /// was sent. FILE, unless it is a stream, is read once more at the end, and must still be that.
+    #[arg(long, help_heading = COPIES)]
     verify: bool,
 
-    /// Write the digests of all received files to FILE, as `b3sum --check` takes them
-    #[arg(long, value_name = "FILE", requires = "verify")]
+    /// With --verify: write the digests of all copies to FILE, for `b3sum --check`
+    #[arg(long, value_name = "FILE", requires = "verify", help_heading = COPIES)]
     pub(crate) manifest: Option<PathBuf>,
 
     /// End only when files and names are on the disk
-    #[arg(long)]
+    #[arg(long, help_heading = COPIES)]
     sync: bool,
 
     /// Give received files the mode and modification time of FILE
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = COPIES)]
     preserve: bool,
 
     /// What becomes of the holes of a sparse FILE
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = COPIES)]
     sparse: Sparse,
 
-    /// Kill a peer, which has failed then, that does nothing for so long while the run waits for it
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
-    timeout: Option<Duration>,
-
     /// What to do with a peer that holds the others up [default: detach; wait if FILE is a stream]
-    #[arg(long, value_name = "WHAT", value_enum)]
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = SLOW)]
     on_slow: Option<WhenSlow>,
 
-    /// End paths on standard output with NUL instead of a newline, as `xargs -0` takes them
-    #[arg(short = '0', long)]
-    pub(crate) null: bool,
+    /// Kill a peer that does nothing for so long
+    ///
+    /// It has failed then. Only the time counts in which the run waits for it; with --sync, waiting for
+    /// the disk is doing nothing, too. Without this option it is waited for, and named after 5 seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = SLOW)]
+    timeout: Option<Duration>,
 
-    /// Print no summary
-    #[arg(short, long)]
+    /// When to show how far the peers have come
+    ///
+    /// It is shown on standard error, after half a second. With --verify, bytes that are read back count
+    /// too.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = OUTPUT)]
+    pub(crate) progress: progress::When,
+
+    /// Print the report as a JSON object instead of paths
+    ///
+    /// It is printed on failure, too, but for wrong arguments.
+    #[arg(long, conflicts_with = "null", help_heading = OUTPUT)]
+    json: bool,
+
+    /// End paths with NUL instead of a newline, for `xargs -0`
+    #[arg(short = '0', long, help_heading = OUTPUT)]
+    null: bool,
+
+    /// Print no summary, and no progress of its own accord
+    #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) quiet: bool,
+}
+
+const NAMES: &str = "Directories and names";
+const COPIES: &str = "Copies";
+const SLOW: &str = "Slow peers";
+const MEMORY: &str = "Shared memory";
+const OUTPUT: &str = "Output";
+
+const MORE: &str = "--help says more, with examples.";
+
+/// What `--help` ends with.
+fn examples(program: &str) -> String {
+    format!(
+        "\
+Examples:
+  Three copies in received-files/, under names that begin with pid-:
+      {program} 3 model.bin
+
+  One copy on each of four disks, read back and compared:
+      {program} --verify --dir '/mnt/disk{{peer}}' --name '{{name}}' 4 model.bin
+
+  Unpack once, store eight times:
+      zcat model.bin.gz | {program} --file-name model.bin 8 -
+
+  The paths as arguments of another program, whatever is in them:
+      {program} -0 3 model.bin | xargs -0 ls -l
+
+  What failed, and why, for a script:
+      {program} --json 3 model.bin | jq '.peers[] | select(.error)'
+
+Exit status:
+  0  every peer has stored a whole copy
+  1  anything else; standard error names each failed peer and the reason
+  2  wrong arguments"
+    )
 }
 
 /// [`OnSlow`] as the command line has it.
@@ -133,6 +207,15 @@ enum Sparse {
 }
 
 impl CommonArgs {
+    /// What standard output gets.
+    pub(crate) fn form(&self) -> Form {
+        match (self.json, self.null) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Paths(b'\0'),
+            (false, false) => Form::Paths(b'\n'),
+        }
+    }
+
     /// What becomes of a peer that holds the others up.
     pub(crate) fn on_slow(&self) -> OnSlow {
         match self.on_slow {

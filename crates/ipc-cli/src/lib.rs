@@ -4,26 +4,31 @@
 //! arguments become a [`Job`] (`args.rs`), the process is set right (`environment.rs`), a transport
 //! is built, and the report becomes text and an exit status (`output.rs`).
 
+mod advice;
 mod args;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod json;
 mod manifest;
 mod output;
+mod progress;
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use ipc_core::{Job, PeerCount, Transport, describe};
+use ipc_core::{FileName, Job, PeerCount, Report, Transport};
 use ipc_shm::SharedMemory;
 use ipc_socket::SocketTransport;
 
 use crate::args::{CommonArgs, SharedMemoryArgs, SocketArgs};
+use crate::json::{Settings, SourceFields};
 use crate::manifest::Manifest;
+use crate::output::Output;
+use crate::progress::Display;
 
 /// Exit status for wrong arguments.
 const USAGE: u8 = 2;
@@ -31,86 +36,87 @@ const USAGE: u8 = 2;
 /// The program `socket`.
 #[must_use]
 pub fn socket() -> ExitCode {
-    let program = "socket";
-    let SocketArgs { common } = match parse(program) {
+    let SocketArgs { common } = match parse("socket") {
         Ok(args) => args,
         Err(status) => return status,
     };
-    let options = ipc_socket::Options { on_slow: common.on_slow(), ..Default::default() };
-    main(program, common, |_| Ok(SocketTransport::new(options)?))
+    let on_slow = common.on_slow();
+    let settings = Settings::new("socket", on_slow);
+    main(common, settings, |_| {
+        Ok(SocketTransport::new(ipc_socket::Options { on_slow, ..Default::default() })?)
+    })
 }
 
 /// The program `sharedmem`.
 #[must_use]
 pub fn sharedmem() -> ExitCode {
-    let program = "sharedmem";
-    let SharedMemoryArgs { common, block_size, blocks } = match parse(program) {
+    let SharedMemoryArgs { common, block_size, blocks } = match parse("sharedmem") {
         Ok(args) => args,
         Err(status) => return status,
     };
-    let options = ipc_shm::Options { block_size, blocks, on_slow: common.on_slow() };
-    main(program, common, |job| {
-        SharedMemory::create(&job.source, job.peers, options).map_err(with_advice)
+    let on_slow = common.on_slow();
+    let settings = Settings::new("sharedmem", on_slow).with_ring(block_size, blocks);
+    main(common, settings, |job| {
+        let options = ipc_shm::Options { block_size, blocks, on_slow };
+        SharedMemory::create(&job.source, job.peers, options).map_err(advice::with_advice)
     })
 }
 
-fn with_advice(error: ipc_shm::Error) -> anyhow::Error {
-    use ipc_shm::Error::{Segment, Semaphore};
-    let advice = match &error {
-        Segment { source, .. } if source.kind() == ErrorKind::StorageFull => {
-            "use a smaller --blocks or --block-size, or the program socket"
-        }
-        Segment { .. } | Semaphore { .. } => "use the program socket, which needs no /dev/shm",
-        _ => return error.into(),
-    };
-    anyhow!("{}: {advice}", describe(&error))
+/// What a run has come to.
+#[derive(Debug)]
+struct Ended {
+    settings: Settings,
+    source: SourceFields,
+    /// What its received files are called by, once the source is open.
+    name: Option<FileName>,
+    /// What became of its peers, if it had any.
+    report: Option<Report>,
+    /// Why it failed, but for what the report says.
+    error: Option<anyhow::Error>,
 }
 
 /// What both programs do, once the arguments are understood.
 fn main<T: Transport>(
-    program: &str,
     args: CommonArgs,
-    build: impl FnOnce(&Job) -> anyhow::Result<T>,
+    settings: Settings,
+    build: impl FnOnce(&Job) -> Result<T>,
 ) -> ExitCode {
+    let (program, began) = (settings.name, Instant::now());
     if let Some(contradiction) = args.contradiction() {
         return usage(program, contradiction);
     }
-    match run(program, args, build) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            output::message(program, &describe(error.as_ref()));
-            ExitCode::FAILURE
-        }
+    let display = Display::new(program, began, args.progress, args.quiet);
+    let output = Output { program, form: args.form(), is_quiet: args.quiet };
+    let source = SourceFields::unopened(&args.file);
+    let mut ended = Ended { settings, source, name: None, report: None, error: None };
+    ended.error = run(args, build, display, &mut ended).err();
+    match output.tell(&ended, began.elapsed()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
-/// Runs the job and reports; says whether every peer has stored its copy.
+/// Runs the job, and notes what is known of it as soon as it is.
 fn run<T: Transport>(
-    program: &str,
     args: CommonArgs,
-    build: impl FnOnce(&Job) -> anyhow::Result<T>,
-) -> anyhow::Result<bool> {
-    let begin = Instant::now();
+    build: impl FnOnce(&Job) -> Result<T>,
+    mut display: Display,
+    ended: &mut Ended,
+) -> Result<()> {
     environment::prepare().context("cannot set up the process")?;
-    let (quiet, path_end) = (args.quiet, if args.null { b'\0' } else { b'\n' });
     let manifest = args.manifest.clone();
+    let on_slow = args.on_slow();
     let job = args.into_job()?;
+    ended.source.open(&job.source);
+    ended.settings.open(&job.source, on_slow);
+    ended.name = Some(job.source.header().name.clone());
     job.check::<T>()?;
     let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;
-    let report =
-        ipc_core::copy_and_tell(&job, &transport, &mut |event| output::event(program, event))?;
-    let elapsed = begin.elapsed();
-
-    let printed = output::paths(&report, path_end).context("cannot write to standard output");
-    output::failures(program, &report);
-    if !quiet {
-        output::summary(program, &job.source.header().name, &report, elapsed);
-    }
-    printed?;
-    manifest.map_or(Ok(()), |manifest| manifest.write(&report))?;
-    Ok(report.is_success())
+    let report = ipc_core::copy_and_tell(&job, &transport, &mut |event| display.tell(event));
+    display.end();
+    let report = ended.report.insert(report?);
+    manifest.map_or(Ok(()), |manifest| manifest.write(report))
 }
 
 fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {

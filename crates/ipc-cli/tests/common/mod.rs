@@ -16,6 +16,7 @@ pub(crate) mod paths;
 pub(crate) mod paused;
 pub(crate) mod run;
 pub(crate) mod running;
+pub(crate) mod terminal;
 pub(crate) mod traced;
 
 use std::ffi::{OsStr, OsString};
@@ -27,6 +28,7 @@ use std::sync::LazyLock;
 
 use run::Run;
 use running::Running;
+use terminal::Terminal;
 
 /// Makes two tests of one case, one for each program.
 macro_rules! both {
@@ -125,7 +127,15 @@ impl Sandbox {
     /// The program with these arguments, for a run that needs more than that.
     pub(crate) fn with(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation<'_> {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        Invocation { sandbox: self, before: Vec::new(), args, stdin: Stdio::null(), stdout: None }
+        Invocation {
+            sandbox: self,
+            before: Vec::new(),
+            args,
+            stdin: Stdio::null(),
+            stdout: None,
+            stderr: None,
+            terminal: None,
+        }
     }
 }
 
@@ -139,6 +149,10 @@ pub(crate) struct Invocation<'s> {
     stdin: Stdio,
     /// `None` keeps it for the checks.
     stdout: Option<Stdio>,
+    /// As [`Invocation::stdout`].
+    stderr: Option<Stdio>,
+    /// What `TERM` says, if a terminal controls the program.
+    terminal: Option<&'static str>,
 }
 
 impl<'s> Invocation<'s> {
@@ -165,6 +179,14 @@ impl<'s> Invocation<'s> {
         self
     }
 
+    /// Takes all standard streams to a terminal, which controls the program and says that it is of
+    /// this kind.
+    pub(crate) fn on_terminal(mut self, terminal: &Terminal, kind: &'static str) -> Self {
+        (self.stdin, self.stdout) = (terminal.stdio(), Some(terminal.stdio()));
+        (self.stderr, self.terminal) = (Some(terminal.stdio()), Some(kind));
+        self
+    }
+
     pub(crate) fn run(self) -> Run<'s> {
         self.start().finish()
     }
@@ -172,6 +194,9 @@ impl<'s> Invocation<'s> {
     pub(crate) fn start(self) -> Running<'s> {
         // In a session of its own, all of its processes can be found.
         let mut command = Command::new("setsid");
+        if let Some(kind) = self.terminal {
+            command.arg("--ctty").env("TERM", kind);
+        }
         command
             .args(self.before)
             .arg(self.sandbox.program)
@@ -180,7 +205,7 @@ impl<'s> Invocation<'s> {
             .env("TMPDIR", self.sandbox.root().join("tmp"))
             .env("LC_ALL", "C")
             .stdin(self.stdin);
-        Running::start(self.sandbox, command, self.stdout)
+        Running::start(self.sandbox, command, self.stdout, self.stderr)
     }
 }
 

@@ -50,6 +50,12 @@ impl<'s> Run<'s> {
         self
     }
 
+    /// It lists its received files in a form of its own, which the case looks at.
+    pub(crate) fn listing_itself(mut self) -> Self {
+        self.is_heard = false;
+        self
+    }
+
     /// This is part of what it says on standard error.
     pub(crate) fn says(mut self, text: &str) -> Self {
         self.assert = self.assert.stderr(predicate::str::contains(text));
@@ -92,6 +98,11 @@ impl<'s> Run<'s> {
     /// What it printed on standard output.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8(self.assert.get_output().stdout.clone()).unwrap()
+    }
+
+    /// What it said on standard error.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8(self.assert.get_output().stderr.clone()).unwrap()
     }
 
     pub(crate) fn is_success(&self) -> bool {

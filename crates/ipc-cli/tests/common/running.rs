@@ -36,12 +36,17 @@ pub(crate) struct Running<'s> {
 }
 
 impl<'s> Running<'s> {
-    pub(super) fn start(sandbox: &'s Sandbox, mut command: Command, out: Option<Stdio>) -> Self {
+    pub(super) fn start(
+        sandbox: &'s Sandbox,
+        mut command: Command,
+        out: Option<Stdio>,
+        err: Option<Stdio>,
+    ) -> Self {
         // Files, unlike pipes, do not have to be read while the program runs.
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let is_heard = out.is_none();
         command.stdout(out.unwrap_or_else(|| stdout.try_clone().unwrap().into()));
-        command.stderr(stderr.try_clone().unwrap());
+        command.stderr(err.unwrap_or_else(|| stderr.try_clone().unwrap().into()));
         let (files, shared_memory) = (snapshot(sandbox.root()), shared_memory_names());
         let (child, command) = (command.spawn().unwrap(), format!("{command:?}"));
         Self { sandbox, child, stdout, stderr, is_heard, command, files, shared_memory }

@@ -1,0 +1,252 @@
+//! How far all peers have come at one moment, and the words for it.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipc_core::{Activity, PeerProgress};
+
+use crate::output::bytes;
+
+/// A peer that has done nothing for less than this is not worth a word.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A peer that is behind by less than this is not worth a word: about a ring.
+const GAP: u64 = 4 << 20;
+
+/// How far all peers have come.
+#[derive(Debug)]
+pub(super) struct Frame {
+    /// All of them, by number.
+    pub(super) peers: Vec<PeerProgress>,
+    /// Bytes that each has to do, if that is known.
+    pub(super) each: Option<u64>,
+}
+
+/// What is to be said of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The run waits for it, for so many seconds already.
+    Awaited(u64),
+    /// It reads by itself.
+    Detached,
+    /// It does what it should.
+    Working,
+    Failed,
+    Stored,
+}
+
+impl State {
+    /// The smaller, the more worth a word.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Awaited(_) => 0,
+            Self::Detached | Self::Working => 1,
+            Self::Failed => 2,
+            Self::Stored => 3,
+        }
+    }
+}
+
+impl Frame {
+    pub(super) fn new(peers: &[PeerProgress], each: Option<u64>) -> Self {
+        Self { peers: peers.to_owned(), each }
+    }
+
+    pub(super) fn state(&self, peer: &PeerProgress) -> State {
+        match peer.activity {
+            Activity::Stored => State::Stored,
+            Activity::Failed => State::Failed,
+            Activity::Idle(time) if time >= PAUSE && self.left(peer) != Some(0) => {
+                State::Awaited(time.as_secs())
+            }
+            Activity::Idle(_) | Activity::Working if peer.is_detached => State::Detached,
+            Activity::Idle(_) | Activity::Working => State::Working,
+        }
+    }
+
+    /// What a peer has done, of no more than there is to do: one that was detached may have done
+    /// something twice.
+    pub(super) fn done(&self, peer: &PeerProgress) -> u64 {
+        self.each.map_or(peer.done, |each| peer.done.min(each))
+    }
+
+    fn left(&self, peer: &PeerProgress) -> Option<u64> {
+        self.each.map(|each| each - self.done(peer))
+    }
+
+    fn live(&self) -> impl Iterator<Item = &PeerProgress> {
+        self.peers.iter().filter(|peer| peer.activity != Activity::Failed)
+    }
+
+    /// What all have done that have not failed.
+    pub(super) fn done_by_all(&self) -> u64 {
+        self.live().map(|peer| self.done(peer)).sum()
+    }
+
+    /// What all have to do that have not failed.
+    pub(super) fn total(&self) -> Option<u64> {
+        let live = u64::try_from(self.live().count()).unwrap_or(u64::MAX);
+        self.each.map(|each| each.saturating_mul(live))
+    }
+
+    /// How much of that is done, in percent.
+    pub(super) fn percent(&self) -> Option<u64> {
+        let total = self.total().filter(|&total| total > 0)?;
+        Some(self.done_by_all().saturating_mul(100) / total)
+    }
+
+    /// How far a peer is behind the one that is farthest, in bytes, if it is worth a word.
+    fn lag(&self, peer: &PeerProgress) -> Option<u64> {
+        let front = self.live().map(|peer| self.done(peer)).max().unwrap_or(0);
+        Some(front.saturating_sub(self.done(peer))).filter(|&lag| lag >= GAP)
+    }
+
+    /// The `most` peers that have most to do still, by number.
+    pub(super) fn slowest(&self, most: usize) -> Vec<&PeerProgress> {
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_by_key(|peer| (self.state(peer).rank(), self.done(peer)));
+        peers.truncate(most);
+        peers.sort_by_key(|peer| peer.id);
+        peers
+    }
+
+    /// How one peer is getting on.
+    pub(super) fn tell(&self, peer: &PeerProgress) -> String {
+        let lag = self.lag(peer).map(|lag| format!("{} behind", ByteSize(lag)));
+        let parts = match self.state(peer) {
+            State::Stored => [Some("stored".to_owned()), None],
+            State::Failed => [Some("failed".to_owned()), None],
+            State::Awaited(seconds) => {
+                [Some(format!("waiting {seconds} s for pid {}", peer.pid)), None]
+            }
+            State::Detached => [Some("detached".to_owned()), lag],
+            State::Working => [Some(ByteSize(self.done(peer)).to_string()), lag],
+        };
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many peers there are, and how many of them need a word.
+    pub(super) fn tell_counts(&self) -> String {
+        let count = |is_one: fn(State) -> bool| {
+            self.peers.iter().filter(|peer| is_one(self.state(peer))).count()
+        };
+        let states = [
+            (count(|state| state == State::Stored), "stored"),
+            (count(|state| state == State::Failed), "failed"),
+            (count(|state| state == State::Detached), "detached"),
+            (count(|state| matches!(state, State::Awaited(_))), "waited for"),
+        ];
+        let states = states.into_iter().filter(|&(count, _)| count > 0);
+        let parts = states.map(|(count, word)| format!("{count} {word}"));
+        let all = format!("{} peers", self.peers.len());
+        [all].into_iter().chain(parts).collect::<Vec<_>>().join(", ")
+    }
+
+    /// How the whole is getting on, at this rate in bytes per second.
+    pub(super) fn tell_total(&self, rate: f64) -> String {
+        let done = self.done_by_all();
+        let mut text = ByteSize(done).to_string();
+        if rate >= 1.0 {
+            text.push_str(&format!(", {}/s", bytes(rate)));
+            if let Some(left) = self.total().map(|total| total.saturating_sub(done)) {
+                text.push_str(&format!(", {} left", time(left, rate)));
+            }
+        }
+        text
+    }
+}
+
+/// How long so many bytes take at so many bytes per second.
+#[allow(clippy::cast_precision_loss, reason = "a time for people has few digits")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn time(bytes: u64, rate: f64) -> String {
+    let seconds = (bytes as f64 / rate).ceil() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02} min"),
+        (hours, minutes, _) => format!("{hours}:{minutes:02} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_core::PeerId;
+
+    const MIB: u64 = 1 << 20;
+
+    fn peer(id: u32, done: u64, activity: Activity) -> PeerProgress {
+        PeerProgress { id: PeerId(id), pid: 100 + id, done, activity, is_detached: false }
+    }
+
+    fn frame(peers: &[PeerProgress]) -> Frame {
+        Frame::new(peers, Some(100 * MIB))
+    }
+
+    #[test]
+    fn each_peer_is_told_by_what_matters_most() {
+        let idle = |seconds| Activity::Idle(Duration::from_secs(seconds));
+        let detached = PeerProgress { is_detached: true, ..peer(5, 20 * MIB, Activity::Working) };
+        let peers = [
+            peer(0, 50 * MIB, Activity::Working),
+            peer(1, 49 * MIB, idle(0)),
+            peer(2, 40 * MIB, idle(0)),
+            peer(3, 40 * MIB, idle(7)),
+            peer(4, 90 * MIB, Activity::Failed),
+            detached,
+        ];
+        let frame = frame(&peers);
+        let told: Vec<_> = peers.iter().map(|peer| frame.tell(peer)).collect();
+        assert_eq!(
+            told,
+            [
+                "50.0 MiB",
+                "49.0 MiB",
+                "40.0 MiB, 10.0 MiB behind",
+                "waiting 7 s for pid 103",
+                "failed",
+                "detached, 30.0 MiB behind",
+            ]
+        );
+        assert_eq!(frame.tell_counts(), "6 peers, 1 failed, 1 detached, 1 waited for");
+    }
+
+    #[test]
+    fn the_slowest_are_those_that_the_end_waits_for() {
+        let peers = [
+            peer(0, 100 * MIB, Activity::Stored),
+            peer(1, 30 * MIB, Activity::Working),
+            peer(2, 99 * MIB, Activity::Idle(Duration::from_secs(3))),
+            peer(3, 10 * MIB, Activity::Failed),
+            peer(4, 20 * MIB, Activity::Working),
+        ];
+        let frame = frame(&peers);
+        let slowest = |most| frame.slowest(most).iter().map(|peer| peer.id.0).collect::<Vec<_>>();
+        assert_eq!(slowest(2), [2, 4]);
+        assert_eq!(slowest(3), [1, 2, 4]);
+        assert_eq!(slowest(9), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_total_leaves_out_who_has_failed() {
+        let peers = [
+            peer(0, 50 * MIB, Activity::Working),
+            peer(1, 70 * MIB, Activity::Failed),
+            // It was detached, and has stored some of it twice.
+            peer(2, 130 * MIB, Activity::Working),
+        ];
+        let mut frame = frame(&peers);
+        assert_eq!(frame.tell_total(0.0), "150.0 MiB");
+        let rate = 10.0 * 1024.0 * 1024.0;
+        assert_eq!(frame.tell_total(rate), "150.0 MiB, 10.0 MiB/s, 5 s left");
+        frame.each = None;
+        assert_eq!(frame.tell_total(rate), "180.0 MiB, 10.0 MiB/s");
+    }
+
+    #[test]
+    fn times_are_as_exact_as_is_of_use() {
+        for (bytes, told) in [(0, "0 s"), (59, "59 s"), (60, "1:00 min"), (7321, "2:02 h")] {
+            assert_eq!(time(bytes, 1.0), told);
+        }
+    }
+}
