@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, getpid, waitpid};
+use rustix::process::{WaitOptions, getpid, wait};
 
 use crate::processes;
 
@@ -22,7 +22,8 @@ pub(crate) fn adopt_orphans() -> Result<()> {
 
 /// Checks that no process is left, be it a zombie.
 pub(crate) fn check_no_process() -> Result<()> {
-    match waitpid(None, WaitOptions::NOHANG) {
+    // Not `waitpid`, which without a process id is about this one's group, where peers are not.
+    match wait(WaitOptions::NOHANG) {
         Err(Errno::CHILD) => Ok(()),
         Ok(Some((pid, status))) => anyhow::bail!("process {pid} was left unreaped: {status:?}"),
         Ok(None) => {
@@ -38,7 +39,7 @@ pub(crate) fn check_no_process() -> Result<()> {
 /// Waits until the last orphan has ended.
 pub(crate) fn await_orphans() -> Result<()> {
     loop {
-        match waitpid(None, WaitOptions::empty()) {
+        match wait(WaitOptions::empty()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::CHILD) => return Ok(()),
             Err(errno) => return Err(errno).context("cannot wait for orphans"),
