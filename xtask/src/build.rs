@@ -30,6 +30,12 @@ impl Program {
     pub(crate) fn path(self) -> PathBuf {
         workspace().join(self.name())
     }
+
+    /// Whether it says that it has an option.
+    pub(crate) fn has_option(self, option: &str) -> bool {
+        let help = Command::new(self.path()).arg("--help").output();
+        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(option))
+    }
 }
 
 /// The workspace root.

@@ -6,6 +6,7 @@ mod build;
 mod e2e;
 mod endure;
 mod files;
+mod installed;
 mod model;
 mod network;
 mod processes;

@@ -1,10 +1,9 @@
 //! Who is measured.
 
-use std::env;
 use std::fmt;
-use std::process::Command;
 
 use crate::build::Program;
+use crate::installed::is_installed;
 
 /// A way to put a source into as many files as there are peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,7 @@ impl Contender {
     /// Why it cannot be measured on this machine.
     pub(crate) fn lacks(self) -> Option<String> {
         let lacks = match self {
-            Self::Synced(program) => !has_option(program, "--sync"),
+            Self::Synced(program) => !program.has_option("--sync"),
             Self::Tee | Self::Pee | Self::Mbuffer | Self::Dcfldd => {
                 !is_installed(&self.to_string())
             }
@@ -91,14 +90,4 @@ impl fmt::Display for Contender {
             Self::Dcfldd => write!(f, "dcfldd"),
         }
     }
-}
-
-fn has_option(program: Program, option: &str) -> bool {
-    let help = Command::new(program.path()).arg("--help").output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(option))
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
