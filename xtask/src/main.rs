@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod compare;
 mod e2e;
 mod endure;
 mod files;
@@ -32,6 +33,8 @@ enum Task {
     Sweep(sweep::Args),
     /// Build the programs, then measure both beside other means to copy one file to many
     Bench(bench::Args),
+    /// Build the programs, then find out what they and others do, and hold README.md's table against it
+    Compare(compare::Args),
     /// Build the programs, then run them a thousand times, fifty at once, with a thousand peers, with 20 GiB
     Endure(endure::Args),
     /// Search all states of the model of the ring, with Spin
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::E2e(args) => return e2e::run(&args),
         Task::Sweep(args) => return sweep::run(&args),
         Task::Bench(args) => return bench::run(&args),
+        Task::Compare(args) => return compare::run(&args),
         Task::Endure(args) => return endure::run(&args),
         Task::Model(args) => return model::run(&args),
         Task::Limit(args) => bench::limit::write(&args)?,

@@ -10,16 +10,16 @@
 //! What strace cannot do is a transfer that is real but short: `retval=` only says that bytes have moved.
 //! A stream comes through a pipe in pieces, and sockets are full now and then; the rest is the tests'.
 
-mod attach;
+pub(crate) mod attach;
 mod case;
 mod faults;
 mod launch;
-mod place;
+pub(crate) mod place;
 mod point;
 mod session;
 mod survey;
 mod tally;
-mod trace;
+pub(crate) mod trace;
 mod verdict;
 mod walk;
 

@@ -58,8 +58,7 @@ pub(crate) fn to_child(
         }
         thread::sleep(PAUSE);
     };
-    let first = tracer_of(target)?.context("strace has left too early")?;
-    kill_process(processes::id(first)?, Signal::TERM).context("cannot dismiss strace")?;
+    dismiss_tracer(target)?;
     session.await_orphans(deadline, |orphan| orphan.is_tracer)?;
     for other in children(server)?.into_iter().filter(|&pid| pid != target) {
         resume(other)?;
@@ -80,6 +79,13 @@ pub(crate) fn to_child(
     Ok(Some(tracer))
 }
 
+/// Tells the strace of a process to leave, which it must have been started for by `-I2` if it has a log. Who
+/// is stopped stays so.
+pub(crate) fn dismiss_tracer(pid: u32) -> Result<()> {
+    let tracer = tracer_of(pid)?.context("strace has left too early")?;
+    kill_process(processes::id(tracer)?, Signal::TERM).context("cannot dismiss strace")
+}
+
 fn resume(pid: u32) -> Result<()> {
     // One that has been killed meanwhile needs it no more.
     let _ = kill_process(processes::id(pid)?, Signal::CONT);
@@ -87,7 +93,7 @@ fn resume(pid: u32) -> Result<()> {
 }
 
 /// Who traces a process.
-fn tracer_of(pid: u32) -> Result<Option<u32>> {
+pub(crate) fn tracer_of(pid: u32) -> Result<Option<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
     Ok(tracer.and_then(|tracer| tracer.trim().parse().ok()).filter(|&tracer| tracer != 0))
