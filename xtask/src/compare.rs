@@ -75,8 +75,8 @@ fn table(tools: &[Tool]) -> Result<String> {
             let place = Place::enter(directory.path())?;
             let mut table = readme::head(tools);
             print!("{table}");
-            for experiment in experiments::all() {
-                let row = readme::row(experiment.title, &cells(&place, tools, &experiment)?);
+            for experiment in experiments::ALL {
+                let row = readme::row(experiment.title, &cells(&place, tools, experiment)?);
                 print!("{row}");
                 table += &row;
             }

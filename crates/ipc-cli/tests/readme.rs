@@ -1,4 +1,4 @@
-//! What README.md shows is what happens: its commands are run in their order, and print what is printed
+//! What README.md and docs/json.md show is what happens: its commands are run in their order, and print what is printed
 //! there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,12 +14,19 @@ use predicates::Predicate;
 use predicates::str::is_match;
 
 /// Tools of the recipes that a system may do without.
-const RARE_TOOLS: [&str; 1] = ["b3sum"];
+const RARE_TOOLS: [&str; 2] = ["b3sum", "jq"];
 
 #[test]
 fn the_recipes_do_what_the_readme_says() {
     let examples = examples("Recipes");
     assert!(examples.len() > 10, "only {} commands are found", examples.len());
+    run_all(&examples);
+}
+
+#[test]
+fn the_examples_of_the_documentation_do_what_it_says() {
+    let mut examples = parse("```console\n$ seq 1000000 > model.bin\n```\n");
+    examples.extend(parse(include_str!("../../../docs/json.md")));
     run_all(&examples);
 }
 

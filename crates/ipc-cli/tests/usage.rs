@@ -135,6 +135,40 @@ both!(the_help_is_for_standard_output, |sandbox| {
     }
 });
 
+both!(the_help_fits_80_columns_and_names_every_option, |sandbox| {
+    let is_narrow = |text: &str| text.lines().all(|line| line.chars().count() <= 80);
+    let all = [
+        "--dir",
+        "--name",
+        "--file-name",
+        "--no-clobber",
+        "--verify",
+        "--manifest",
+        "--sync",
+        "--preserve",
+        "--sparse",
+        "--on-slow",
+        "--timeout",
+        "--progress",
+        "--json",
+        "--null",
+        "--quiet",
+        "--help",
+        "--version",
+    ];
+    let has_all = move |text: &str| all.iter().all(|option| text.contains(option));
+    for option in ["--help", "-h"] {
+        let fits = predicates::function::function(is_narrow);
+        sandbox.run([option]).prints(fits.and(predicates::function::function(has_all)));
+    }
+});
+
+both!(the_long_help_has_examples_and_the_short_one_names_it, |sandbox| {
+    let example = format!("zcat model.bin.gz | {} --file-name model.bin 8 -", sandbox.program());
+    sandbox.run(["--help"]).prints(contains(example.as_str()).and(contains("Exit status:")));
+    sandbox.run(["-h"]).prints(contains("--help says more, with examples."));
+});
+
 both!(the_version_is_for_standard_output, |sandbox| {
     let version = format!("{} {}\n", sandbox.program(), env!("CARGO_PKG_VERSION"));
     for option in ["--version", "-V"] {

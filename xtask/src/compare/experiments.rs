@@ -10,7 +10,6 @@ use anyhow::Result;
 
 use super::cell::Cell;
 use super::scene::Scene;
-use crate::build::Program;
 
 /// A question that is put to every tool.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +20,7 @@ pub(crate) struct Experiment {
 }
 
 /// All of them, in the order of the table.
-const ALL: &[Experiment] = &[
+pub(crate) const ALL: &[Experiment] = &[
     Experiment { title: "reads a file once for all copies", answer: sources::reads_once },
     Experiment { title: "takes a stream", answer: sources::takes_stream },
     Experiment {
@@ -55,20 +54,6 @@ const ALL: &[Experiment] = &[
     Experiment { title: "copies directories", answer: features::copies_directory },
     Experiment { title: "feeds other programs, through FIFOs", answer: features::feeds_programs },
     Experiment { title: "copies to other machines", answer: network::reaches_others },
+    Experiment { title: "tells its progress, to a log too", answer: features::shows_progress },
+    Experiment { title: "a report for programs, as JSON", answer: features::reports_json },
 ];
-
-/// Those with what not every version of the programs offers, and the option for it.
-const OF_LATE: [(&str, Experiment); 2] = [
-    ("--progress", Experiment { title: "shows progress", answer: features::shows_progress }),
-    (
-        "--json",
-        Experiment { title: "a report for programs, as JSON", answer: features::reports_json },
-    ),
-];
-
-/// All experiments that the programs can take part in.
-pub(crate) fn all() -> Vec<Experiment> {
-    let offers = |option| Program::ALL.into_iter().all(|program| program.has_option(option));
-    let late = OF_LATE.into_iter().filter(|&(option, _)| offers(option));
-    ALL.iter().copied().chain(late.map(|(_, experiment)| experiment)).collect()
-}

@@ -88,7 +88,7 @@ pub(crate) fn feeds_programs(scene: &Scene) -> Result<Cell> {
     Ok(Cell::of(fifos.into_iter().all(is_fed), option))
 }
 
-/// Something is drawn again and again while a stream comes, or a file is copied.
+/// Something is drawn again and again while a file is copied, or told while a stream comes.
 pub(crate) fn shows_progress(scene: &Scene) -> Result<Cell> {
     let option = scene.tool.option(Wish::Progress);
     let is_drawn = |said: &str| said.contains(['\r', '\x1b']);
@@ -103,7 +103,9 @@ pub(crate) fn shows_progress(scene: &Scene) -> Result<Cell> {
     let half = File::open(scene.path(SOURCE))?.take(SOURCE_BYTES / 2);
     // Who takes no stream ends at once.
     let _ = io::copy(&mut { half }, &mut writer).and_then(|_| writer.flush());
-    let is_shown = running.come_to(|| Ok(is_drawn(&running.said()?)))?;
+    // A rate, which at the end would be a summary.
+    let is_told = |said: &str| is_drawn(said) || said.contains("/s");
+    let is_shown = running.come_to(|| Ok(is_told(&running.said()?)))?;
     drop(writer);
     running.wait()?;
     Ok(Cell::of(is_shown, option))
