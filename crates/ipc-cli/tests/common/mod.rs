@@ -91,6 +91,10 @@ impl Sandbox {
         self.program.file_name().unwrap().to_str().unwrap()
     }
 
+    pub(crate) fn program_path(&self) -> &Path {
+        self.program
+    }
+
     pub(crate) fn is_sharedmem(&self) -> bool {
         self.program() == "sharedmem"
     }
