@@ -10,6 +10,7 @@ mod files;
 mod installed;
 mod model;
 mod network;
+mod picture;
 mod processes;
 mod sweep;
 mod table;
@@ -39,6 +40,8 @@ enum Task {
     Endure(endure::Args),
     /// Search all states of the model of the ring, with Spin
     Model(model::Args),
+    /// Draw what a terminal shows while a copy goes on, for README.md
+    Picture(picture::Args),
     /// Write a file as fast as can be: one writer of the bench's limit probe
     #[command(hide = true)]
     Limit(bench::limit::Args),
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Compare(args) => return compare::run(&args),
         Task::Endure(args) => return endure::run(&args),
         Task::Model(args) => return model::run(&args),
+        Task::Picture(args) => picture::run(&args)?,
         Task::Limit(args) => bench::limit::write(&args)?,
         Task::Forks(args) => bench::forks::store(&args)?,
     }

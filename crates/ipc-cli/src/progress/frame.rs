@@ -10,8 +10,8 @@ use crate::output::bytes;
 /// A peer that has done nothing for less than this is not worth a word.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A peer that is behind by less than this is not worth a word: about a ring.
-const GAP: u64 = 4 << 20;
+/// A peer that is behind by less than this is not worth a word: a few rings.
+const GAP: u64 = 8 << 20;
 
 /// How far all peers have come.
 #[derive(Debug)]
