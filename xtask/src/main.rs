@@ -8,6 +8,7 @@ mod e2e;
 mod endure;
 mod files;
 mod installed;
+mod machines;
 mod model;
 mod network;
 mod picture;
@@ -38,6 +39,8 @@ enum Task {
     Compare(compare::Args),
     /// Build the programs, then run them a thousand times, fifty at once, with a thousand peers, with 20 GiB
     Endure(endure::Args),
+    /// Build the programs, then copy to three hosts at once, each a network namespace, as docs/many-machines.md says
+    Machines(machines::Args),
     /// Search all states of the model of the ring, with Spin
     Model(model::Args),
     /// Draw what a terminal shows while a copy goes on, for README.md
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Bench(args) => return bench::run(&args),
         Task::Compare(args) => return compare::run(&args),
         Task::Endure(args) => return endure::run(&args),
+        Task::Machines(args) => return machines::run(&args),
         Task::Model(args) => return model::run(&args),
         Task::Picture(args) => picture::run(&args)?,
         Task::Limit(args) => bench::limit::write(&args)?,
