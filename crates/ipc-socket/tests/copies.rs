@@ -317,7 +317,7 @@ impl Run {
 
     fn assert_whole(&self, length: usize) {
         assert!(self.report.is_success(), "{length} bytes: {:?}", self.report);
-        assert_eq!(self.report.bytes, length as u64);
+        assert_eq!(self.report.bytes, Some(length as u64));
         let peers = self.report.peers.len();
         assert!(self.copies() == vec![contents(length); peers], "{length} bytes, {peers} peers");
     }
