@@ -1,6 +1,7 @@
 //! What is copied to whom while a call fails.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -21,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) older: Option<usize>,
     /// Whether that peer fails for it.
     pub(crate) keeps_older: bool,
+    /// What else a run that succeeds has made: the list of its copies' digests.
+    pub(crate) manifest: Option<&'static str>,
     /// A call of the process that is aimed at, and what always happens to it, beside what is tried.
     pub(crate) always: Option<(&'static str, &'static str)>,
     /// Whose calls are tried.
@@ -38,6 +41,8 @@ pub(crate) enum Source {
     Large,
     /// As many bytes through a pipe.
     Stream,
+    /// A file with a hole between two extents, and one at its end.
+    Sparse,
 }
 
 /// What stands under a final name before the run.
@@ -51,6 +56,7 @@ const PLAIN: Case = Case {
     directory: "received-files",
     older: None,
     keeps_older: false,
+    manifest: None,
     always: None,
     targets: &Target::ALL,
     is_quick: false,
@@ -59,7 +65,7 @@ const PLAIN: Case = Case {
 const SINGLE: &[Target] = &[Target::Server, Target::Peer];
 
 /// Every case; the names say what is special.
-pub(crate) const ALL: [Case; 9] = [
+pub(crate) const ALL: [Case; 12] = [
     Case { is_quick: true, ..PLAIN },
     Case { name: "two", peers: 2, ..PLAIN },
     Case { name: "large", peers: 2, source: Source::Large, ..PLAIN },
@@ -74,6 +80,17 @@ pub(crate) const ALL: [Case; 9] = [
         ..PLAIN
     },
     Case { name: "sync", options: &["--sync"], directory: "new/deep", targets: SINGLE, ..PLAIN },
+    Case { name: "sparse", peers: 2, source: Source::Sparse, targets: SINGLE, ..PLAIN },
+    Case { name: "preserve", options: &["--preserve", "--json"], targets: SINGLE, ..PLAIN },
+    Case {
+        name: "verify",
+        peers: 2,
+        options: &["--verify", "--manifest=B3SUMS"],
+        manifest: Some("B3SUMS"),
+        targets: SINGLE,
+        is_quick: true,
+        ..PLAIN
+    },
     Case { name: "directories", peers: 2, directory: "to/{peer}/deep", targets: SINGLE, ..PLAIN },
     // A file system without O_TMPFILE, as far as the peer can tell.
     Case {
@@ -106,13 +123,21 @@ impl Case {
         match self.source {
             Source::Small => 5000,
             // More than the ring, and more than a window, holds.
-            Source::Large | Source::Stream => (3 << 20) + 1,
+            Source::Large | Source::Stream | Source::Sparse => (3 << 20) + 1,
         }
     }
 
     /// Puts into the fresh directory `scene` what the run begins with.
     pub(crate) fn prepare(&self, scene: &Path) -> Result<()> {
-        files::write_source(&scene.join("data"), self.bytes())?;
+        let source = scene.join("data");
+        if self.source == Source::Sparse {
+            files::write_source(&source, self.bytes() / 3)?;
+            let file = fs::File::options().write(true).open(&source)?;
+            file.write_all_at(b"the second extent", 2 << 20)?;
+            file.set_len(self.bytes())?;
+        } else {
+            files::write_source(&source, self.bytes())?;
+        }
         if let Some(peer) = self.older {
             let path = scene.join(self.copy_of(peer));
             let parent = path.parent().context("a copy is in a directory")?;

@@ -56,6 +56,8 @@ pub(crate) const ALL: &[Faults] = &[
     faults("open", "O_TMPFILE", &["EOPNOTSUPP"], &[]),
     faults("fallocate", "", &["ENOSPC", "EDQUOT", "EIO", "EFBIG", "EOPNOTSUPP"], &["EINTR"]),
     faults("ftruncate", "", &["EIO", "EFBIG"], &["EINTR"]),
+    faults("fchmod", "", &["EIO", "EPERM", "EROFS"], &["EINTR"]),
+    faults("utimensat", "", &["EIO", "EPERM", "EROFS"], &["EINTR"]),
     faults("fsync", "", &["EIO", "ENOSPC", "EDQUOT"], &["EINTR"]),
     faults("linkat", "", &["ENOSPC", "EDQUOT", "EIO", "EACCES", "EPERM", "EMLINK", "EEXIST"], &[]),
     faults("linkat", "AT_EMPTY_PATH", &[], &["ENOENT"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -90,7 +90,7 @@ pub(crate) fn check_unharmed(
 }
 
 /// Whether it is a name that a file has for a moment only: a semaphore's, or a hidden one.
-fn is_passing(path: &std::path::Path) -> bool {
+fn is_passing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with("sem.") || (name.starts_with('.') && name.contains('-'))
 }
@@ -99,6 +99,8 @@ fn is_passing(path: &std::path::Path) -> bool {
 struct Copies {
     /// The peers that have one.
     whole: Vec<usize>,
+    /// How many the manifest lists.
+    listed: usize,
     /// Files that should not be there.
     others: Vec<PathBuf>,
     wrong: Vec<Wrong>,
@@ -107,7 +109,8 @@ struct Copies {
 impl Copies {
     fn among(case: &Case, files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         let source = files.get(&PathBuf::from("data"));
-        let mut copies = Self { whole: Vec::new(), others: Vec::new(), wrong: Vec::new() };
+        let (whole, others, wrong) = (Vec::new(), Vec::new(), Vec::new());
+        let mut copies = Self { whole, listed: 0, others, wrong };
         let peers: BTreeMap<_, _> =
             (0..case.peers).map(|peer| (case.copy_of(peer), peer)).collect();
         for (path, bytes) in files {
@@ -118,7 +121,22 @@ impl Copies {
                     copies.wrong.push(Wrong::Outcome(format!("{} is not whole", path.display())));
                 }
                 None if path.as_os_str() == "data" => {}
+                // Who is in it is looked at when all copies are known.
+                None if case.manifest.is_some_and(|manifest| path.as_os_str() == manifest) => {}
                 None => copies.others.push(path.clone()),
+            }
+        }
+        if let Some(manifest) = case.manifest
+            && let Some(bytes) = files.get(Path::new(manifest))
+        {
+            let text = String::from_utf8_lossy(bytes);
+            let line = |peer: &usize| format!("  {}\n", case.copy_of(*peer).display());
+            // A peer that could not say that it has stored its copy has failed, and its copy is whole.
+            let is_whole =
+                |entry: &str| copies.whole.iter().any(|peer| entry.ends_with(&line(peer)));
+            copies.listed = text.split_inclusive('\n').count();
+            if !text.split_inclusive('\n').all(is_whole) {
+                copies.wrong.push(Wrong::Outcome(format!("the manifest has {text:?}")));
             }
         }
         if let Some(older) = case.older.filter(|_| case.keeps_older)
@@ -147,7 +165,12 @@ impl Outcomes<'_> {
                 self.copies.whole
             ));
         }
-        if self.ended.stdout.lines().count() != case.peers {
+        if case.manifest.is_some() && self.copies.listed != case.peers {
+            wrong.push(format!("exit status 0, but the manifest lists {}", self.copies.listed));
+        }
+        // An object is one line.
+        let lines = if case.options.contains(&"--json") { 1 } else { case.peers };
+        if self.ended.stdout.lines().count() != lines {
             wrong.push(format!("exit status 0, but it lists {:?}", self.ended.stdout));
         }
         wrong
