@@ -49,20 +49,35 @@ pub(crate) fn workspace() -> PathBuf {
 
 /// Builds the programs for release and puts them at the workspace root.
 pub(crate) fn build() -> Result<()> {
-    let built = cargo()
+    for (program, executable) in compile(&mut cargo())? {
+        install(&executable, program)
+            .with_context(|| format!("cannot copy {executable:?} to {:?}", program.path()))?;
+    }
+    Ok(())
+}
+
+/// Builds the programs so that they need no library of the machine that they run on; where they are.
+pub(crate) fn build_static(target: &str) -> Result<Vec<(Program, PathBuf)>> {
+    // Flags are for the target alone if it is named, and these go before all that a user may have set.
+    let flags = ["-Ctarget-feature=+crt-static", "-Cstrip=symbols"].join("\x1f");
+    compile(cargo().env("CARGO_ENCODED_RUSTFLAGS", flags).env("CARGO_BUILD_TARGET", target))
+}
+
+/// Builds the programs for release with this cargo; where they are.
+fn compile(cargo: &mut Command) -> Result<Vec<(Program, PathBuf)>> {
+    let built = cargo
         .args(["build", "--release", "--locked", "--package", "ipc-cli"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo build")?;
     ensure!(built.status.success(), "cargo build: {}", built.status);
-    for program in Program::ALL {
+    let find = |program: Program| {
         let executable = executable(&built.stdout, program)
             .with_context(|| format!("cargo build does not say where {} is", program.name()))?;
-        install(&executable, program)
-            .with_context(|| format!("cannot copy {executable:?} to {:?}", program.path()))?;
-    }
-    Ok(())
+        Ok((program, executable))
+    };
+    Program::ALL.into_iter().map(find).collect()
 }
 
 /// Removes the programs from the workspace root, and all build output.
@@ -80,7 +95,7 @@ pub(crate) fn clean() -> Result<()> {
 }
 
 /// The cargo that runs this task.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 

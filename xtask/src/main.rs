@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod compare;
+mod dist;
 mod e2e;
 mod endure;
 mod files;
@@ -41,6 +42,8 @@ enum Task {
     Endure(endure::Args),
     /// Build the programs, then copy to three hosts at once, each a network namespace, as docs/many-machines.md says
     Machines(machines::Args),
+    /// Build the programs, then make what is handed out: a tarball and a Debian package, in target/dist
+    Dist,
     /// Search all states of the model of the ring, with Spin
     Model(model::Args),
     /// Draw what a terminal shows while a copy goes on, for README.md
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Compare(args) => return compare::run(&args),
         Task::Endure(args) => return endure::run(&args),
         Task::Machines(args) => return machines::run(&args),
+        Task::Dist => dist::run()?,
         Task::Model(args) => return model::run(&args),
         Task::Picture(args) => picture::run(&args)?,
         Task::Limit(args) => bench::limit::write(&args)?,

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
 use ipc_core::{FileName, Job, PeerCount, Report, Transport};
 use ipc_shm::SharedMemory;
 use ipc_socket::SocketTransport;
@@ -32,6 +32,18 @@ use crate::progress::Display;
 
 /// Exit status for wrong arguments.
 const USAGE: u8 = 2;
+
+/// What `socket` takes, for what is made of it: a manual page, completions.
+#[must_use]
+pub fn socket_command() -> clap::Command {
+    SocketArgs::command()
+}
+
+/// What `sharedmem` takes, as [`socket_command`] has it for `socket`.
+#[must_use]
+pub fn sharedmem_command() -> clap::Command {
+    SharedMemoryArgs::command()
+}
 
 /// The program `socket`.
 #[must_use]
