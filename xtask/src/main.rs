@@ -11,6 +11,7 @@ mod files;
 mod installed;
 mod machines;
 mod model;
+mod mounts;
 mod network;
 mod picture;
 mod processes;
@@ -43,7 +44,7 @@ enum Task {
     /// Build the programs, then copy to three hosts at once, each a network namespace, as docs/many-machines.md says
     Machines(machines::Args),
     /// Build the programs, then make what is handed out: a tarball and a Debian package, in target/dist
-    Dist,
+    Dist(dist::Args),
     /// Search all states of the model of the ring, with Spin
     Model(model::Args),
     /// Draw what a terminal shows while a copy goes on, for README.md
@@ -68,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Compare(args) => return compare::run(&args),
         Task::Endure(args) => return endure::run(&args),
         Task::Machines(args) => return machines::run(&args),
-        Task::Dist => dist::run()?,
+        Task::Dist(args) => return dist::run(&args),
         Task::Model(args) => return model::run(&args),
         Task::Picture(args) => picture::run(&args)?,
         Task::Limit(args) => bench::limit::write(&args)?,

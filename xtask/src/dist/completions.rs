@@ -38,7 +38,6 @@ impl Place {
 pub(crate) fn script(shell: Shell, program: Program) -> Result<String> {
     let mut command = super::command(program).mut_args(|arg| match arg.get_id().as_str() {
         "dir" => arg.value_hint(ValueHint::DirPath),
-        "peers" => arg.value_hint(ValueHint::Other),
         _ => arg,
     });
     let mut script = Vec::new();

@@ -1,19 +1,13 @@
 //! Where a worker's runs take place: namespaces and file systems that it shares with nobody, so that
 //! whatever is left in them is its runs'.
-#![allow(
-    unsafe_code,
-    reason = "a thread's namespaces are changed by a call that rustix calls unsafe"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::network;
+use crate::{mounts, network};
 
 const SHARED_MEMORY: &str = "/dev/shm";
 
@@ -28,15 +22,9 @@ impl Place {
     /// fresh file system is mounted at `directory`. They end with the thread.
     pub(crate) fn enter(directory: &Path) -> Result<Self> {
         network::enter_new()?;
-        // SAFETY: No table of descriptors is unshared.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context(
-            "cannot make a mount namespace: run it as root, or by unshare --map-root-user",
-        )?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .context("cannot make mounts private")?;
+        mounts::enter_new()?;
         for path in [Path::new(SHARED_MEMORY), directory] {
-            mount("tmpfs", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
-                .with_context(|| format!("cannot mount a file system at {path:?}"))?;
+            mounts::mount_memory(path)?;
         }
         Ok(Self { directory: directory.to_owned() })
     }
