@@ -11,6 +11,7 @@ mod debian;
 mod layout;
 mod machine;
 mod manual;
+mod notices;
 mod release;
 mod tarball;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::release::Release;
-use super::{completions, manual};
+use super::{completions, manual, notices};
 use crate::build::{self, Program};
 
 /// What is copied from the workspace as it is.
@@ -42,7 +42,7 @@ pub(crate) fn lay_out(release: &Release, programs: &[(Program, PathBuf)]) -> Res
     for document in DOCUMENTS {
         write(&documents.join(document), read(&build::workspace().join(document))?, 0o644)?;
     }
-    Ok(())
+    write(&documents.join("THIRD-PARTY"), notices::text(release)?, 0o644)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
