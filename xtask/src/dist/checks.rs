@@ -38,7 +38,7 @@ impl Kind {
     pub(crate) fn remove(self) -> &'static str {
         match self {
             Self::Tarball => r#"tar -tzf "$FILE" | sed 's,^[^/]*,/usr/local,' | xargs rm"#,
-            Self::Package => "dpkg --remove ipc-cli 2>&1 && dpkg --purge ipc-cli 2>&1",
+            Self::Package => "dpkg --purge ipc-cli 2>&1",
         }
     }
 }

@@ -65,7 +65,7 @@ impl Machine {
     /// Runs a script, in which these variables are set, until a command in it fails; what it printed.
     pub(crate) fn run(&self, script: &str, variables: &[(&str, &str)]) -> Result<String> {
         let mut command = Command::new("chroot");
-        command.arg(&self.root).args(["sh", "-euc", script]).env_clear();
+        command.arg(&self.root).args(["sh", "-euxc", script]).env_clear();
         command.envs([("HOME", "/tmp"), ("LC_ALL", "C.UTF-8"), ("TERM", "dumb")]);
         // As sessions have it; without it fish looks below /usr alone.
         command.env("XDG_DATA_DIRS", "/usr/local/share:/usr/share");
