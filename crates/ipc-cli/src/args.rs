@@ -14,15 +14,16 @@ use ipc_core::{
 use ipc_shm::{BlockCount, BlockSize};
 
 use crate::environment::check_stdin;
-use crate::output::Form;
+use crate::output::Format;
 use crate::progress;
+use crate::size::parse_size;
 
 /// Copy one file to many local processes over AF_UNIX sockets.
 ///
-/// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Every one stores its own copy,
-/// which has its final name only once it is whole.
+/// Forks NUMBER_OF_PEERS processes and copies FILE to each of them. Each stores its own copy, which
+/// gets its final name only once it is whole.
 ///
-/// Standard output gets the paths of the received files, and nothing else.
+/// Standard output gets the paths of the received files, or with --json the report, and nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "socket", version, max_term_width = 80, after_help = MORE,
           after_long_help = examples("socket"))]
@@ -34,9 +35,9 @@ pub(crate) struct SocketArgs {
 /// Copy one file to many local processes over shared memory.
 ///
 /// Forks NUMBER_OF_PEERS processes and copies FILE to each of them through a ring of blocks in
-/// shared memory. Every one stores its own copy, which has its final name only once it is whole.
+/// shared memory. Each stores its own copy, which gets its final name only once it is whole.
 ///
-/// Standard output gets the paths of the received files, and nothing else.
+/// Standard output gets the paths of the received files, or with --json the report, and nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "sharedmem", version, max_term_width = 80, after_help = MORE,
           after_long_help = examples("sharedmem"))]
@@ -49,7 +50,7 @@ pub(crate) struct SharedMemoryArgs {
           help_heading = MEMORY)]
     pub(crate) block_size: BlockSize,
 
-    /// Most blocks in the ring; 1 makes server and peers take turns
+    /// The most blocks the ring may have; with 1, server and peers take turns
     ///
     /// A file that is less than 32 times as long as the ring gets a shorter one. The ring, and a page
     /// for each peer, have to fit into /dev/shm.
@@ -77,7 +78,7 @@ pub(crate) struct CommonArgs {
           value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
     dir: DirectoryTemplate,
 
-    /// Final name, of {pid}, {peer} and {name}
+    /// Final name; {pid}, {peer} and {name} may stand in it
     ///
     /// They stand for the peer's process id, its number from 0, and the name of FILE; {{ and }} stand
     /// for braces.
@@ -97,8 +98,8 @@ pub(crate) struct CommonArgs {
 
     /// Read every copy back and compare it, by BLAKE3
     ///
-    /// Every peer reads its copy back, with --sync from the disk, and the digest must be that of what
-    /// was sent. FILE, unless it is a stream, is read once more at the end, and must still be that.
+    /// Every peer reads its copy back (with --sync, from the disk); its digest must equal that of the
+    /// bytes sent. Unless FILE is a stream, it too is read again at the end and must not have changed.
     #[arg(long, help_heading = COPIES)]
     verify: bool,
 
@@ -106,7 +107,7 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "FILE", requires = "verify", help_heading = COPIES)]
     pub(crate) manifest: Option<PathBuf>,
 
-    /// End only when files and names are on the disk
+    /// Wait until files and names are on the disk
     #[arg(long, help_heading = COPIES)]
     sync: bool,
 
@@ -122,23 +123,22 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "WHAT", value_enum, help_heading = SLOW)]
     on_slow: Option<WhenSlow>,
 
-    /// Kill a peer that does nothing for so long
+    /// Kill a peer that does nothing for this long
     ///
-    /// It has failed then. Only the time counts in which the run waits for it; with --sync, waiting for
-    /// the disk is doing nothing, too. Without this option it is waited for, and named after 5 seconds.
+    /// That peer has failed. Only time in which the run waits for it counts; with --sync, time spent
+    /// waiting for the disk counts too. Without this option it is waited for, and named after 5 seconds.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = SLOW)]
     timeout: Option<Duration>,
 
     /// When to show how far the peers have come
     ///
-    /// It is shown on standard error, after half a second. With --verify, bytes that are read back count
-    /// too.
+    /// It appears on standard error after half a second. With --verify, bytes read back count too.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = OUTPUT)]
     pub(crate) progress: progress::When,
 
     /// Print the report as a JSON object instead of paths
     ///
-    /// It is printed on failure, too, but for wrong arguments.
+    /// It is printed on failure too, unless the arguments are wrong.
     #[arg(long, conflicts_with = "null", help_heading = OUTPUT)]
     json: bool,
 
@@ -146,7 +146,7 @@ pub(crate) struct CommonArgs {
     #[arg(short = '0', long, help_heading = OUTPUT)]
     null: bool,
 
-    /// Print no summary, and no progress of its own accord
+    /// Print no summary, and progress only with --progress always
     #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) quiet: bool,
 }
@@ -208,11 +208,11 @@ enum Sparse {
 
 impl CommonArgs {
     /// What standard output gets.
-    pub(crate) fn form(&self) -> Form {
+    pub(crate) fn format(&self) -> Format {
         match (self.json, self.null) {
-            (true, _) => Form::Json,
-            (false, true) => Form::Paths(b'\0'),
-            (false, false) => Form::Paths(b'\n'),
+            (true, _) => Format::Json,
+            (false, true) => Format::Paths(b'\0'),
+            (false, false) => Format::Paths(b'\n'),
         }
     }
 
@@ -313,23 +313,6 @@ fn parse_block_size(text: &str) -> Result<BlockSize, String> {
         .ok_or_else(|| "it is not a size from 1 byte to 1GiB, like 4096, 80KiB or 1M".to_owned())
 }
 
-/// Bytes in a size as GNU programs write it: `K` and `KiB` are 1024, `KB` is 1000.
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let unit: u64 = match unit {
-        "" | "B" => 1,
-        "K" | "KiB" | "k" => 1 << 10,
-        "M" | "MiB" => 1 << 20,
-        "G" | "GiB" => 1 << 30,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,28 +330,5 @@ mod tests {
         assert_eq!(args.block_size, BlockSize::default());
         assert_eq!(args.blocks, BlockCount::default());
         assert_eq!(args.common.name, NameTemplate::default());
-    }
-
-    #[test]
-    fn sizes_have_the_units_of_gnu_programs() {
-        for (text, bytes) in [
-            ("1", Some(1)),
-            ("4096", Some(4096)),
-            ("80KiB", Some(81_920)),
-            ("80K", Some(81_920)),
-            ("2M", Some(2 << 20)),
-            ("1kB", Some(1000)),
-            ("1GiB", Some(1 << 30)),
-            ("", None),
-            ("K", None),
-            ("-1", None),
-            ("1.5K", None),
-            ("1 K", None),
-            ("1KiBB", None),
-            ("99999999999999999999", None),
-            ("99999999999999999G", None),
-        ] {
-            assert_eq!(parse_size(text), bytes, "{text}");
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Parser;
 
 use crate::args::{CommonArgs, SharedMemoryArgs, SocketArgs};
-use crate::one_line;
+use crate::usage::one_line;
 
 /// `data` is a command line as `/proc/PID/cmdline` has it: arguments, the program's name first, with a
 /// NUL between them.

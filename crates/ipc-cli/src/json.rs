@@ -11,7 +11,7 @@ use ipc_shm::{BlockCount, BlockSize};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use crate::output::rate;
+use crate::run::{Ended, rate};
 
 /// Raised when a field goes, or comes to mean something else. A new field does not raise it.
 const SCHEMA: u32 = 1;
@@ -28,8 +28,8 @@ pub(crate) struct Document<'r> {
     seconds: f64,
     /// Bytes per second that were stored, all peers together.
     rate: f64,
-    transport: &'r Settings,
-    error: Option<Reason>,
+    transport: &'r TransportFields,
+    error: Option<ErrorFields>,
     peers: Vec<Peer>,
 }
 
@@ -37,15 +37,15 @@ pub(crate) struct Document<'r> {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SourceFields {
     #[serde(flatten)]
-    path: Text,
+    path: PathFields,
     kind: Option<&'static str>,
     bytes: Option<u64>,
 }
 
 /// What was asked of the transport.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Settings {
-    pub(crate) name: &'static str,
+pub(crate) struct TransportFields {
+    name: &'static str,
     on_slow: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     block_size: Option<u32>,
@@ -60,24 +60,24 @@ struct Peer {
     pid: u32,
     outcome: &'static str,
     #[serde(flatten)]
-    path: Text,
+    path: PathFields,
     bytes: u64,
     digest: Option<String>,
     seconds: f64,
     detached: bool,
-    error: Option<Reason>,
+    error: Option<ErrorFields>,
 }
 
 /// A path for people, and its bytes if that cannot hold them.
 #[derive(Debug, Clone, Default, Serialize)]
-struct Text {
+struct PathFields {
     path: Option<String>,
     path_base64: Option<String>,
 }
 
 /// Why something failed.
 #[derive(Debug, Serialize)]
-struct Reason {
+struct ErrorFields {
     message: String,
     errno: Option<String>,
 }
@@ -85,24 +85,24 @@ struct Reason {
 impl SourceFields {
     /// A source of which no more is known than what it was called by the user.
     pub(crate) fn unopened(path: &Path) -> Self {
-        Self { path: Text::of(path), kind: None, bytes: None }
+        Self { path: PathFields::of(path), kind: None, bytes: None }
     }
 
     /// Adds what is known of it now that it is open.
-    pub(crate) fn open(&mut self, source: &Source) {
+    pub(crate) fn learn(&mut self, source: &Source) {
         self.kind = Some(if source.can_be_shared() { "file" } else { "stream" });
         self.bytes = source.header().size;
     }
 }
 
-impl Settings {
+impl TransportFields {
     pub(crate) fn new(name: &'static str, on_slow: OnSlow) -> Self {
         Self { name, on_slow: word(on_slow), block_size: None, blocks: None }
     }
 
     /// Adds what they come to for this source.
-    pub(crate) fn open(&mut self, source: &Source, on_slow: OnSlow) {
-        self.on_slow = word(on_slow.of(source));
+    pub(crate) fn resolve(&mut self, on_slow: OnSlow, source: &Source) {
+        self.on_slow = word(on_slow.for_source(source));
     }
 
     pub(crate) fn with_ring(self, block_size: BlockSize, blocks: BlockCount) -> Self {
@@ -121,27 +121,28 @@ fn word(on_slow: OnSlow) -> &'static str {
 impl<'r> Document<'r> {
     /// What came of a run that took so long; why it failed as a whole, if it did.
     pub(crate) fn new(
-        settings: &'r Settings,
-        source: SourceFields,
+        program: &'static str,
+        ended: &'r Ended,
         elapsed: Duration,
-        report: Option<&Report>,
         error: Option<&Failure>,
     ) -> Self {
+        let Ended { transport, source, report, .. } = ended;
+        let report = report.as_ref();
         let peers = report.map_or(&[][..], |report| &report.peers);
         Self {
             schema: SCHEMA,
-            program: settings.name,
+            program,
             version: env!("CARGO_PKG_VERSION"),
             success: error.is_none() && report.is_some_and(Report::is_success),
             source: SourceFields {
                 bytes: report.and_then(|report| report.bytes).or(source.bytes),
-                ..source
+                ..source.clone()
             },
             digest: report.and_then(|report| report.digest).map(|digest| digest.to_string()),
             seconds: elapsed.as_secs_f64(),
             rate: report.map_or(0.0, |report| rate(report, elapsed)),
-            transport: settings,
-            error: error.map(Reason::from),
+            transport,
+            error: error.map(ErrorFields::from),
             peers: peers.iter().map(Peer::from).collect(),
         }
     }
@@ -157,8 +158,8 @@ impl<'r> Document<'r> {
 impl From<&PeerReport> for Peer {
     fn from(peer: &PeerReport) -> Self {
         let (outcome, path, error) = match &peer.outcome {
-            Outcome::Stored { path } => ("stored", Text::of(path), None),
-            Outcome::Failed(failure) => ("failed", Text::default(), Some(failure.into())),
+            Outcome::Stored { path } => ("stored", PathFields::of(path), None),
+            Outcome::Failed(failure) => ("failed", PathFields::default(), Some(failure.into())),
         };
         Self {
             peer: peer.id.0,
@@ -174,7 +175,7 @@ impl From<&PeerReport> for Peer {
     }
 }
 
-impl Text {
+impl PathFields {
     fn of(path: &Path) -> Self {
         let bytes =
             path.to_str().is_none().then(|| BASE64_STANDARD.encode(path.as_os_str().as_bytes()));
@@ -182,7 +183,7 @@ impl Text {
     }
 }
 
-impl From<&Failure> for Reason {
+impl From<&Failure> for ErrorFields {
     fn from(failure: &Failure) -> Self {
         let name = |number| match Errno::from_raw(number) {
             Errno::UnknownErrno => format!("{number}"),

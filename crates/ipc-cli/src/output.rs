@@ -1,30 +1,32 @@
 //! What a person or a script gets to see: paths on standard output, all else on standard error.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytesize::ByteSize;
-use ipc_core::{Event, FileName, PeerId, Report, describe};
+use ipc_core::{FileName, Report, describe};
 
+use crate::advice;
 use crate::environment::check_stdout;
 use crate::json::Document;
-use crate::{Ended, advice};
+use crate::message::{bytes, message};
+use crate::run::{Ended, rate};
 
 /// What is printed when a run has ended, and how.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) program: &'static str,
     /// What standard output gets.
-    pub(crate) form: Form,
+    pub(crate) format: Format,
     /// Whether there is no summary.
     pub(crate) is_quiet: bool,
 }
 
 /// What standard output gets.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Form {
+pub(crate) enum Format {
     /// The paths of the received files, each with this byte behind it.
     Paths(u8),
     /// The whole report, as a JSON object.
@@ -54,16 +56,15 @@ impl Output {
     /// Prints what is for standard output.
     fn print(&self, ended: &Ended, elapsed: Duration) -> io::Result<()> {
         let report = ended.report.as_ref();
-        let bytes = match self.form {
-            Form::Paths(end) => {
+        let bytes = match self.format {
+            Format::Paths(end) => {
                 let paths = report.into_iter().flat_map(Report::stored);
                 paths.flat_map(|path| [path.as_os_str().as_bytes(), &[end]].concat()).collect()
             }
-            Form::Json => {
+            Format::Json => {
                 let error = ended.error.as_ref().map(advice::failure);
                 let error = report.and_then(|report| report.aborted.as_ref()).or(error.as_ref());
-                let source = ended.source.clone();
-                Document::new(&ended.settings, source, elapsed, report, error).line()?
+                Document::new(self.program, ended, elapsed, error).line()?
             }
         };
         if report.is_none() && bytes.is_empty() {
@@ -73,21 +74,6 @@ impl Output {
         // Somebody may have made it non-blocking, which the standard library takes for an error.
         ipc_core::io::write_all(io::stdout(), &bytes)
     }
-}
-
-/// One line on standard error. That nobody can see it is no reason to fail.
-pub(crate) fn message(program: &str, text: &str) {
-    // In one piece, as others may write to the same terminal.
-    let _ = io::stderr().write_all(format!("{program}: {text}\n").as_bytes());
-}
-
-/// Whom the run has been waiting for.
-pub(crate) fn waiting(peer: PeerId, pid: u32) -> String {
-    let seconds = Event::PATIENCE.as_secs();
-    format!(
-        "waiting for peer {peer} (pid {pid}), which has done nothing for {seconds} s; \
-         --timeout would end that"
-    )
 }
 
 /// Why there is not a received file for every peer: first for the run, then for each peer.
@@ -126,17 +112,4 @@ fn detached(report: &Report) -> Option<String> {
         2..=MANY => Some(format!("peers {}", numbers.join(", "))),
         count => Some(format!("{count} peers")),
     }
-}
-
-/// Bytes that were stored in a second, all peers together.
-#[allow(clippy::cast_precision_loss, reason = "no rate is known so exactly")]
-pub(crate) fn rate(report: &Report, elapsed: Duration) -> f64 {
-    let stored = report.stored().count() as f64 * report.bytes.unwrap_or(0) as f64;
-    stored / elapsed.as_secs_f64()
-}
-
-/// Bytes for people, who need no more than three digits of them.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-pub(crate) fn bytes(bytes: f64) -> ByteSize {
-    ByteSize(bytes as u64)
 }

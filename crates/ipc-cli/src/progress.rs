@@ -20,14 +20,14 @@ use ipc_core::Event;
 use self::bars::Bars;
 use self::frame::Frame;
 use self::lines::Lines;
-use crate::output;
+use crate::message::{message, waiting};
 
 /// When progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     /// On a terminal, unless --quiet is given
     Auto,
-    /// Always; where bars cannot be drawn, as one line each second
+    /// Everywhere; as a line each second where bars cannot be drawn
     Always,
     /// Never
     Never,
@@ -42,13 +42,13 @@ pub(crate) struct Display {
     program: &'static str,
     /// When the run began.
     began: Instant,
-    form: Option<Form>,
+    style: Option<Style>,
     painter: Option<Painter>,
 }
 
 /// How progress can be shown.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum Style {
     Bars,
     Lines,
 }
@@ -58,30 +58,30 @@ impl Display {
     pub(crate) fn new(program: &'static str, began: Instant, when: When, is_quiet: bool) -> Self {
         let can_draw = io::stderr().is_terminal()
             && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
-        let form = match when {
-            When::Auto => (can_draw && !is_quiet).then_some(Form::Bars),
-            When::Always if can_draw => Some(Form::Bars),
-            When::Always => Some(Form::Lines),
+        let style = match when {
+            When::Auto => (can_draw && !is_quiet).then_some(Style::Bars),
+            When::Always if can_draw => Some(Style::Bars),
+            When::Always => Some(Style::Lines),
             When::Never => None,
         };
-        Self { program, began, form, painter: None }
+        Self { program, began, style, painter: None }
     }
 
     /// Shows what has happened.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
         match event {
             Event::Waiting { peer, pid } => {
-                let text = output::waiting(peer, pid);
+                let text = waiting(peer, pid);
                 match &self.painter {
                     Some(painter) => painter.say(text),
-                    None => output::message(self.program, &text),
+                    None => message(self.program, &text),
                 }
             }
             Event::Progress { peers, each } => {
                 if self.painter.is_none()
-                    && let Some(form) = self.form.take()
+                    && let Some(style) = self.style.take()
                 {
-                    self.painter = Painter::start(self.program, self.began, form);
+                    self.painter = Painter::start(self.program, self.began, style);
                 }
                 if let Some(painter) = &self.painter {
                     painter.show(|| Frame::new(peers, each));
@@ -117,13 +117,13 @@ enum Word {
 
 impl Painter {
     /// Without a thread there is nothing to see, which is no reason to fail.
-    fn start(program: &'static str, began: Instant, form: Form) -> Option<Self> {
+    fn start(program: &'static str, began: Instant, style: Style) -> Option<Self> {
         let (words, received) = channel();
         let is_behind = Arc::new(AtomicBool::new(false));
         let drawn = Arc::clone(&is_behind);
-        let draw = move || match form {
-            Form::Bars => paint(&received, &drawn, began, Bars::new(program)),
-            Form::Lines => paint(&received, &drawn, began, Lines::new(program)),
+        let draw = move || match style {
+            Style::Bars => paint(&received, &drawn, began, Bars::new(program)),
+            Style::Lines => paint(&received, &drawn, began, Lines::new(program)),
         };
         let thread = thread::Builder::new().name("progress".into()).spawn(draw).ok()?;
         Some(Self { words, is_behind, thread })

@@ -18,9 +18,9 @@ pub enum OnSlow {
 }
 
 impl OnSlow {
-    /// What it comes to for this source.
+    /// What applies to this source: a peer of a stream cannot be detached, so `Detach` becomes `Wait`.
     #[must_use]
-    pub fn of(self, source: &Source) -> Self {
+    pub fn for_source(self, source: &Source) -> Self {
         match self {
             Self::Detach if !source.can_be_shared() => Self::Wait,
             other => other,

@@ -27,7 +27,7 @@ pub(crate) fn serve(
         return Err(Error::NotForThis);
     }
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
-    let on_slow = on_slow.of(source);
+    let on_slow = on_slow.for_source(source);
     if on_slow != OnSlow::Wait {
         ring.watch();
     }

@@ -9,7 +9,7 @@ use rustix::termios::{tcgetpgrp, tcgetwinsize};
 
 use super::Canvas;
 use super::frame::{Frame, State};
-use crate::output;
+use crate::message::message;
 
 /// Up to so many peers each have a bar.
 const MOST: usize = 10;
@@ -43,11 +43,21 @@ impl Bars {
         }
         Self { program, screen, total: ProgressBar::hidden(), is_shown: false }
     }
+
+    /// In the background, lets go of what has been drawn: others may have written below it since, and to
+    /// draw or clear would go over that.
+    fn leave_to_others(&mut self) {
+        if self.is_shown && !is_in_foreground() {
+            self.screen.set_draw_target(ProgressDrawTarget::hidden());
+            self.is_shown = false;
+        }
+    }
 }
 
 impl Canvas for Bars {
     fn draw(&mut self, frame: &Frame, is_due: bool) {
         self.total.set_position(frame.done_by_all());
+        self.leave_to_others();
         if !is_due || !is_in_foreground() {
             return;
         }
@@ -60,10 +70,12 @@ impl Canvas for Bars {
     }
 
     fn say(&mut self, text: &str) {
-        self.screen.suspend(|| output::message(self.program, text));
+        self.leave_to_others();
+        self.screen.suspend(|| message(self.program, text));
     }
 
     fn clear(&mut self) {
+        self.leave_to_others();
         self.screen.finish_and_clear();
     }
 }

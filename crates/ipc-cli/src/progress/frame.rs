@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipc_core::{Activity, PeerProgress};
 
-use crate::output::bytes;
+use crate::message::bytes;
 
 /// A peer that has done nothing for less than this is not worth a word.
 const PAUSE: Duration = Duration::from_secs(1);

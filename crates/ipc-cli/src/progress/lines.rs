@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 
 use super::Canvas;
 use super::frame::{Frame, State};
-use crate::output;
+use crate::message::message;
 
 /// How often there is a line.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -42,11 +42,11 @@ impl Canvas for Lines {
         for peer in peers.into_iter().filter(|peer| is_slow(frame.state(peer))) {
             text.push_str(&format!("; peer {}: {}", peer.id, frame.tell(peer)));
         }
-        output::message(self.program, &text);
+        message(self.program, &text);
     }
 
     fn say(&mut self, text: &str) {
-        output::message(self.program, text);
+        message(self.program, text);
     }
 
     fn clear(&mut self) {}

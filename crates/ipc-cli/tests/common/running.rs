@@ -96,6 +96,11 @@ impl<'s> Running<'s> {
 
     /// Waits until it has said this on standard error, while it goes on.
     pub(crate) fn await_said(&self, text: &str) {
+        self.await_said_that(text, |said| said.contains(text));
+    }
+
+    /// Waits until this holds of what it has said on standard error, while it goes on.
+    pub(crate) fn await_said_that(&self, what: &str, holds: impl Fn(&str) -> bool) {
         let path = format!("/proc/self/fd/{}", self.stderr.as_raw_fd());
         let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
         inotify::add_watch(&watch, path, WatchFlags::MODIFY).unwrap();
@@ -105,12 +110,12 @@ impl<'s> Running<'s> {
             let mut said = vec![0; 1 << 16];
             let length = self.stderr.read_at(&mut said, 0).unwrap();
             let said = String::from_utf8_lossy(&said[..length]).into_owned();
-            if said.contains(text) {
+            if holds(&said) {
                 return;
             }
             let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
             await_any(&mut fds, "a word of the program");
-            assert!(fds[1].revents().is_empty(), "it ended without {text:?}: {said}");
+            assert!(fds[1].revents().is_empty(), "it ended without {what:?}: {said}");
             rustix::io::read(&watch, &mut [0; 4096]).unwrap();
         }
     }

@@ -1,0 +1,80 @@
+//! One run of a program, once its arguments are understood.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ipc_core::{FileName, Job, Report, Transport};
+
+use crate::args::CommonArgs;
+use crate::environment;
+use crate::json::{SourceFields, TransportFields};
+use crate::manifest::Manifest;
+use crate::output::Output;
+use crate::progress::Display;
+use crate::usage::usage;
+
+/// What a run has come to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) transport: TransportFields,
+    pub(crate) source: SourceFields,
+    /// The name of the source, once it is open.
+    pub(crate) name: Option<FileName>,
+    /// What became of its peers, if it had any.
+    pub(crate) report: Option<Report>,
+    /// Why it failed, but for what the report says.
+    pub(crate) error: Option<anyhow::Error>,
+}
+
+/// What both programs do, once the arguments are understood.
+pub(crate) fn main<T: Transport>(
+    program: &'static str,
+    args: CommonArgs,
+    transport: TransportFields,
+    build: impl FnOnce(&Job) -> Result<T>,
+) -> ExitCode {
+    let began = Instant::now();
+    if let Some(contradiction) = args.contradiction() {
+        return usage(program, contradiction);
+    }
+    let display = Display::new(program, began, args.progress, args.quiet);
+    let output = Output { program, format: args.format(), is_quiet: args.quiet };
+    let source = SourceFields::unopened(&args.file);
+    let mut ended = Ended { transport, source, name: None, report: None, error: None };
+    ended.error = run(args, build, display, &mut ended).err();
+    match output.tell(&ended, began.elapsed()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Runs the job, and notes what is known of it as soon as it is.
+fn run<T: Transport>(
+    args: CommonArgs,
+    build: impl FnOnce(&Job) -> Result<T>,
+    mut display: Display,
+    ended: &mut Ended,
+) -> Result<()> {
+    environment::prepare().context("cannot set up the process")?;
+    let manifest = args.manifest.clone();
+    let on_slow = args.on_slow();
+    let job = args.into_job()?;
+    ended.source.learn(&job.source);
+    ended.transport.resolve(on_slow, &job.source);
+    ended.name = Some(job.source.header().name.clone());
+    job.check::<T>()?;
+    let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
+    let transport = build(&job)?;
+    let report = ipc_core::copy_and_tell(&job, &transport, &mut |event| display.tell(event));
+    display.end();
+    let report = ended.report.insert(report?);
+    manifest.map_or(Ok(()), |manifest| manifest.write(report))
+}
+
+/// Bytes that were stored in a second, all peers together.
+#[allow(clippy::cast_precision_loss, reason = "no rate is known so exactly")]
+pub(crate) fn rate(report: &Report, elapsed: Duration) -> f64 {
+    let stored = report.stored().count() as f64 * report.bytes.unwrap_or(0) as f64;
+    stored / elapsed.as_secs_f64()
+}
