@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 
 use common::paths::paths_of;
-use common::paused::{Fifo, await_peers, await_standstill, stop, stop_peers_midway};
+use common::paused::{Fifo, await_peers, await_standstill, resume, stop, stop_midway};
 use common::run::assert_same;
 use common::running::Running;
 use common::traced::tamper_with;
@@ -17,22 +17,37 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A run of three peers that reads a FIFO and has been fed nothing.
 fn start<'s>(sandbox: &'s Sandbox, options: &[&str]) -> (Fifo, Running<'s>, Vec<Pid>) {
-    let _ = fs::remove_file(sandbox.path("fifo"));
+    let _ = fs::remove_file(sandbox.path("source"));
     sandbox.directory("received-files");
     // So it is not the opening that the server waits in.
-    let fifo = Fifo::new(sandbox, "fifo");
-    let running = sandbox.with([options, &["3", "fifo"]].concat()).start();
+    let fifo = Fifo::new(sandbox, "source");
+    let running = sandbox.with([options, &["3", "source"]].concat()).start();
     let peers = await_peers(&running, 3, |_| true).unwrap();
     (fifo, running, peers)
 }
 
+/// A run of three peers that copies a file, with these of them stopped in the middle of it.
+fn stop_in_file<'s>(
+    sandbox: &'s Sandbox,
+    options: &[&str],
+    which: &[usize],
+) -> (Running<'s>, Vec<Pid>) {
+    sandbox.file("source", contents(SIZE));
+    stop_midway(3, which, 1..SIZE / 2, || {
+        let _ = fs::remove_dir_all(sandbox.path("received-files"));
+        sandbox.directory("received-files");
+        sandbox.with([options, &["3", "source"]].concat())
+    })
+}
+
 /// The default paths of these peers.
 fn paths_for(peers: &[Pid], which: &[usize]) -> Vec<Vec<u8>> {
-    let path = |peer: usize| format!("received-files/pid-{}_fifo", peers[peer].as_raw_pid());
+    let path = |peer: usize| format!("received-files/pid-{}_source", peers[peer].as_raw_pid());
     paths_of(which.iter().copied(), path)
 }
 
-const SIZE: usize = 32 << 20;
+/// Bytes of a source that is a file.
+const SIZE: usize = 16 << 20;
 const KILLED: &str = "killed by SIGKILL";
 
 both!(a_peer_killed_before_anything_has_arrived_harms_no_other, |sandbox| {
@@ -57,13 +72,23 @@ both!(a_peer_killed_while_it_keeps_the_ring_full_harms_no_other, |sandbox| {
     running.finish().loses(&[(1, KILLED)], &paths_for(&peers, &[0, 2]), contents);
 });
 
+// A file takes another way through `socket` than a stream, and it is with `--on-slow wait` only that
+// a peer keeps the ring of `sharedmem` full for it.
+const WAIT: [&str; 2] = ["--on-slow", "wait"];
+
+both!(a_peer_killed_while_others_cannot_go_on_with_a_file_harms_no_other, |sandbox| {
+    for (stopped, dead) in [(&[1][..], 1), (&[1, 2], 2), (&[1, 2], 1)] {
+        let (running, peers) = stop_in_file(sandbox, &WAIT, stopped);
+        await_standstill(&running);
+        kill_process(peers[dead], Signal::KILL).unwrap();
+        stopped.iter().for_each(|&peer| resume(peers[peer]));
+        let alive: Vec<_> = (0..3).filter(|&peer| peer != dead).collect();
+        running.finish().loses(&[(dead, KILLED)], &paths_for(&peers, &alive), contents(SIZE));
+    }
+});
+
 both!(all_peers_killed_while_they_keep_the_ring_full_end_the_run, |sandbox| {
-    sandbox.file("data", contents(SIZE));
-    let (running, peers) = stop_peers_midway(3, SIZE, || {
-        let _ = fs::remove_dir_all(sandbox.path("received-files"));
-        sandbox.directory("received-files");
-        sandbox.with(["--on-slow", "wait", "3", "data"])
-    });
+    let (running, peers) = stop_in_file(sandbox, &WAIT, &[0, 1, 2]);
     await_standstill(&running);
     peers.iter().for_each(|&peer| kill_process(peer, Signal::KILL).unwrap());
     running.finish().loses(&[0, 1, 2].map(|peer| (peer, KILLED)), &[], &[]);
@@ -102,18 +127,38 @@ fn death(call: &str) -> &'static str {
     if call.contains("KILL") { KILLED } else { "killed by SIGTERM" }
 }
 
+/// Checks a run in which peer 1 dies so, from where it stands still on.
+fn die_at(
+    Moment { call, is_named, .. }: Moment,
+    (running, peers): (Running<'_>, Vec<Pid>),
+    go_on: impl FnOnce(),
+    contents: &[u8],
+) {
+    let how = format!("inject={call}");
+    let Some(_tracer) = tamper_with(peers[1], &["-e", &how]) else { return };
+    go_on();
+    let named: &[usize] = if is_named { &[1] } else { &[] };
+    let run = running.finish().leaving(&paths_for(&peers, named), contents);
+    run.loses(&[(1, death(call))], &paths_for(&peers, &[0, 2]), contents);
+}
+
 both!(a_peer_killed_while_it_commits_harms_no_other, |sandbox| {
     let contents = contents(RING);
-    for Moment { call, options, is_named } in MOMENTS {
+    for moment in MOMENTS {
         let _ = fs::remove_dir_all(sandbox.path("received-files"));
-        let (mut fifo, running, peers) = start(sandbox, options);
+        let (mut fifo, running, peers) = start(sandbox, moment.options);
         fifo.feed(&running, contents);
-        let how = format!("inject={call}");
-        let Some(_tracer) = tamper_with(peers[1], &["-e", &how]) else { return };
-        drop(fifo);
-        let named: &[usize] = if is_named { &[1] } else { &[] };
-        let run = running.finish().leaving(&paths_for(&peers, named), contents);
-        run.loses(&[(1, death(call))], &paths_for(&peers, &[0, 2]), contents);
+        die_at(moment, (running, peers), || drop(fifo), contents);
+    }
+});
+
+both!(a_peer_killed_while_it_commits_its_copy_of_a_file_harms_no_other, |sandbox| {
+    for moment in MOMENTS {
+        for slow in [&WAIT[..], &[]] {
+            let run = stop_in_file(sandbox, &[slow, moment.options].concat(), &[1]);
+            let peer = run.1[1];
+            die_at(moment, run, || resume(peer), contents(SIZE));
+        }
     }
 });
 
