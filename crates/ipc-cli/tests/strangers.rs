@@ -13,8 +13,10 @@ use common::leftovers::await_any;
 use common::paths::default_paths;
 use common::paused::Fifo;
 use common::running::Running;
-use common::{BEYOND_ALL_BUFFERS, RING, Sandbox, both, contents};
+use common::{BEYOND_ALL_BUFFERS, RING, Sandbox, both, contents, skip};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// A run of three peers that stands still when it has read this.
 fn stand_still<'s>(sandbox: &'s Sandbox, fed: &[u8]) -> (Fifo, Running<'s>) {
@@ -49,6 +51,15 @@ fn assert_gets_nothing(mut stranger: UnixStream) {
     assert_eq!(stranger.read(&mut received).unwrap_or(0), 0);
 }
 
+/// Makes the calling thread one of a user who may do nothing. The kernel has users of threads, whatever
+/// C libraries make of them, and it is the thread that connects whom the server is told of.
+fn become_nobody() {
+    let (group, user) = (Gid::from_raw(65534), Uid::from_raw(65534));
+    set_thread_groups(&[]).unwrap();
+    set_thread_res_gid(group, group, group).unwrap();
+    set_thread_res_uid(user, user, user).unwrap();
+}
+
 /// Strangers that come and go until nobody listens any more.
 fn flood(address: &SocketAddr) {
     let mut connections = std::collections::VecDeque::new();
@@ -73,6 +84,25 @@ both!(a_stranger_gets_nothing, |sandbox| {
         // Nobody may read that, so it is no matter whether it can be written.
         let _ = std::io::Write::write_all(&mut speaker, &[0xff; 1000]);
         assert_gets_nothing(speaker);
+    }
+    fifo.feed(&running, &contents[BEYOND_ALL_BUFFERS..]);
+    drop(fifo);
+    running.finish().stores(&default_paths(3, "fifo"), contents);
+});
+
+both!(a_stranger_of_another_user_gets_nothing, |sandbox| {
+    if !rustix::process::geteuid().is_root() {
+        return skip("a stranger of another user", "only root can be somebody else");
+    }
+    let contents = contents(2 * BEYOND_ALL_BUFFERS);
+    let (mut fifo, running) = stand_still(sandbox, &contents[..BEYOND_ALL_BUFFERS]);
+    if let Some(address) = address(&running) {
+        let connect = || {
+            become_nobody();
+            UnixStream::connect_addr(&address).unwrap()
+        };
+        let stranger = std::thread::scope(|scope| scope.spawn(connect).join().unwrap());
+        assert_gets_nothing(stranger);
     }
     fifo.feed(&running, &contents[BEYOND_ALL_BUFFERS..]);
     drop(fifo);

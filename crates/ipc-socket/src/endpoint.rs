@@ -139,6 +139,26 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_another_user_is_a_stranger_s() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else can be somebody else.
+            return;
+        }
+        let endpoint = Endpoint::listen().unwrap();
+        let connection = std::thread::scope(|scope| {
+            let connect = || {
+                // The kernel has users of threads: the process stays who it is.
+                let user = rustix::process::Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+                endpoint.connect().unwrap()
+            };
+            scope.spawn(connect).join().unwrap()
+        });
+        assert!(matches!(endpoint.accept().unwrap(), Accepted::Stranger));
+        drop(connection);
+    }
+
+    #[test]
     fn without_a_listener_the_server_is_gone() {
         let Endpoint { listener, address } = Endpoint::listen().unwrap();
         drop(listener);
