@@ -104,6 +104,25 @@ fn processes() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// A process's children, oldest first; none of one that has ended.
+pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
+    let pid = pid.as_raw_pid();
+    let list =
+        || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    // The kernel puts the list together piece by piece: one that changes meanwhile may have children
+    // that never were there together, and lack others.
+    let mut children = list();
+    loop {
+        let again = list();
+        if again == children {
+            break;
+        }
+        children = again;
+    }
+    let pid = |pid: &str| Pid::from_raw(pid.parse().unwrap()).unwrap();
+    children.split_whitespace().map(pid).collect()
+}
+
 /// Whoever is in the session that `leader` began, apart from itself; zombies are as well.
 pub(crate) fn session_of(leader: Pid) -> Vec<Pid> {
     let members = processes().filter(|&pid| stat_field(pid, 6) == Some(leader.as_raw_pid()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -16,8 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Sandbox;
 use super::leftovers::{
-    Entry, Snapshot, await_any, await_end, orphaned_shared_memory, reap_session_of, session_of,
-    shared_memory_names, snapshot,
+    Entry, Snapshot, await_any, await_end, children_of, orphaned_shared_memory, reap_session_of,
+    session_of, shared_memory_names, snapshot,
 };
 use super::run::Run;
 
@@ -62,20 +62,7 @@ impl<'s> Running<'s> {
 
     /// The program's children, oldest first.
     pub(crate) fn children(&self) -> Vec<Pid> {
-        let pid = self.child.id();
-        let list = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        // The kernel puts the list together piece by piece: one that changes meanwhile may have children
-        // that never were there together, and lack others.
-        let mut children = list();
-        loop {
-            let again = list();
-            if again == children {
-                break;
-            }
-            children = again;
-        }
-        let pid = |pid: &str| Pid::from_raw(pid.parse().unwrap()).unwrap();
-        children.split_whitespace().map(pid).collect()
+        children_of(self.pid())
     }
 
     /// Gives the program a standard input that was asked for as a pipe, and ends it.
