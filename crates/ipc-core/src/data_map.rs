@@ -48,17 +48,23 @@ impl DataMap {
     /// The map of a file of `size` bytes, as its file system tells it (`SEEK_DATA`, `SEEK_HOLE`). Where that
     /// knows no holes or fails to tell, there are none.
     pub(crate) fn of(fd: impl AsFd, size: u64) -> Self {
+        Self::told_by(size, |to| retry_on_intr(|| seek(&fd, to)))
+    }
+
+    /// The same, by whoever says where one comes to. It may say anything: a file system can be another
+    /// process.
+    fn told_by(size: u64, mut seek: impl FnMut(SeekFrom) -> Result<u64, Errno>) -> Self {
         let mut extents = Extents::default();
         let mut offset = 0;
         while offset < size {
-            let run = match retry_on_intr(|| seek(&fd, SeekFrom::Data(offset))) {
+            let run = match seek(SeekFrom::Data(offset)) {
                 // There is no more data.
                 Err(Errno::NXIO) => break,
-                Ok(start) => match retry_on_intr(|| seek(&fd, SeekFrom::Hole(start))) {
+                Ok(start) if start >= offset => match seek(SeekFrom::Hole(start)) {
                     Ok(end) if start < end => start.min(size)..end.min(size),
                     _ => return Self::dense(Some(size)),
                 },
-                Err(_) => return Self::dense(Some(size)),
+                _ => return Self::dense(Some(size)),
             };
             offset = run.end.max(offset.saturating_add(1));
             extents.add(run, MOST_EXTENTS);
@@ -178,7 +184,28 @@ mod tests {
         assert_eq!(sizes, [10, 14, 50, 100, 101]);
     }
 
+    #[test]
+    fn a_file_system_that_goes_back_tells_nothing() {
+        // Data from 60 to 70, then from 0 to 50.
+        let mut answers = [60, 70, 0, 50].into_iter();
+        let map = DataMap::told_by(100, |_| answers.next().ok_or(Errno::NXIO));
+        assert_eq!(map, DataMap::dense(Some(100)));
+    }
+
     proptest! {
+        #[test]
+        fn whatever_a_file_system_says_can_be_copied(answers: Vec<u8>) {
+            let mut answers = answers.into_iter();
+            let map = DataMap::told_by(100, |_| answers.next().map(u64::from).ok_or(Errno::NXIO));
+            let mut end = 0;
+            for Run { offset, length } in map.runs() {
+                prop_assert!(offset >= end && length > 0);
+                end = offset + length;
+            }
+            prop_assert!(end <= 100);
+            prop_assert_eq!(map.length(), Some(map.runs().map(|run| run.length).sum()));
+        }
+
         #[test]
         fn no_data_is_ever_lost_however_many_holes_there_are(
             parts in proptest::collection::vec((1..20_000u64, 1..20_000u64), 0..200),
