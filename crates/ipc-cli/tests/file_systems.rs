@@ -1,5 +1,6 @@
-//! Quotas of a file system. Who would be over it fails with the kernel's word, gives back what it took, and
-//! the others have their copies.
+//! File systems that have less room than they say: by a quota, or as the disk below is smaller than it seems.
+//! Whoever finds that fails with the kernel's word and gives back what it took, and the others have their
+//! copies.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -26,24 +27,32 @@ const BTRFS: &str = "mount -t tmpfs tmpfs limited && truncate -s 128M limited/im
     mkfs.btrfs limited/image && mount -o loop limited/image limited &&
     btrfs quota enable limited && btrfs qgroup limit 1M 0/5 limited";
 
-/// What mounts a file system with a quota on the directory `limited`; `None` where there is none, which it
-/// says.
-fn quota() -> Option<String> {
+/// A disk that is made of 8 MiB and claims to have 64.
+const THIN: &str = "mount -t tmpfs -o size=8m tmpfs limited && truncate -s 64M limited/image &&
+    mkfs.ext4 -q limited/image && mount -o loop limited/image limited";
+
+/// The first of these that mounts something on the directory `limited` in which `test` succeeds; `None`
+/// where none does, which it says of `what`.
+fn mountable(what: &str, setups: &[&str], test: &str) -> Option<String> {
     let directory = tempfile::tempdir().unwrap();
-    let found = private_mounts().and_then(|command| {
-        let setups = [TMPFS, BTRFS].map(|setup| format!("{{ {setup}; }} >/dev/null 2>&1"));
-        setups.into_iter().find(|setup| {
-            let script = format!(
-                r#"cd "$1" && mkdir -p limited && {setup} && export LC_ALL=C || exit 99
-                {LIMITED} head -c {TOO_MUCH} /dev/zero 2>&1 >limited/probe | grep "{EDQUOT}""#
-            );
-            succeeds(&[command, &["sh", "-c", &script, "sh"]].concat(), directory.path())
-        })
+    let command = private_mounts().unwrap_or_default();
+    let quiet = setups.iter().map(|setup| format!("{{ {setup}; }} >/dev/null 2>&1"));
+    let found = quiet.into_iter().filter(|_| !command.is_empty()).find(|setup| {
+        let script = format!(r#"cd "$1" && mkdir -p limited && {setup} && {test}"#);
+        let sh = ["env", "LC_ALL=C", "sh", "-c", &script, "sh"];
+        succeeds(&[command, &sh].concat(), directory.path())
     });
     if found.is_none() {
-        skip("a quota", "neither tmpfs nor btrfs can be mounted with one here");
+        skip(what, "no file system for that can be mounted here");
     }
     found
+}
+
+/// What mounts a file system with a quota.
+fn quota() -> Option<String> {
+    let exceeds =
+        format!(r#"{LIMITED} head -c {TOO_MUCH} /dev/zero 2>&1 >limited/probe | grep "{EDQUOT}""#);
+    mountable("a quota", &[TMPFS, BTRFS], &exceeds)
 }
 
 /// Checks a run of three peers, those in `failed` with `limited` as their directory, by a file and by a
@@ -76,4 +85,18 @@ both!(a_peer_over_its_quota_fails_alone, |sandbox| {
 
 both!(peers_that_are_over_one_quota_all_fail, |sandbox| {
     exceed(sandbox, &["--dir", "limited"], &[0, 1, 2], &[]);
+});
+
+// Its kernel takes the bytes, and finds no place for them when they are to get to the disk.
+both!(a_disk_that_is_smaller_than_it_says_fails_its_peer_only, |sandbox| {
+    let Some(thin) = mountable("a disk of a file", &[THIN], "true") else { return };
+    let contents = contents(16 << 20);
+    sandbox.file("data", contents);
+    sandbox.directory("limited");
+    std::os::unix::fs::symlink("limited", sandbox.path("to-1")).unwrap();
+    let args = ["--sync", "--dir", "to-{peer}", "--name", "copy", "3", "data"];
+    let check = "ls -A limited | grep -vx lost+found >&2";
+    let Some(run) = with_mounts_checked(sandbox, &thin, check, &args) else { return };
+    let why = r#"cannot sync a file in "to-1": "#;
+    run.loses(&[(1, why)], &paths_of([0, 2], |peer| format!("to-{peer}/copy")), contents);
 });

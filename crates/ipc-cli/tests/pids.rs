@@ -1,5 +1,5 @@
-//! Process ids that begin anew in mid-run, so that `{peer}{pid}` is the same text for two peers. The later
-//! one fails before there is a byte to send, and so no copy replaces another.
+//! Names that turn out to be somebody else's when the process ids in them are known: these are chosen here.
+//! The peer that would have such a name fails, and what has it stays.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -15,13 +15,18 @@ const PEERS: usize = 13;
 
 /// Runs `"$@"` with few process ids left. Whoever is forked after 1309 gets 300 (the kernel keeps those
 /// below for itself), and so on. Wherever among the peers from 1 to 11 that is, peer 1 gets a number 1000
-/// above that of peer 11: 1306 and 306, say, and both would be called 11306.
+/// above that of peer 11: 1306 and 306, say, and both would be called 11306. The server itself gets 1304.
 const SCRIPT: &str = r#"
     echo 1310 >/proc/sys/kernel/pid_max && echo 1303 >/proc/sys/kernel/ns_last_pid || exit 99
     "$@"; exit $?"#;
 
-/// The command that runs another one in a PID namespace of its own; why there is none.
-fn own_pids() -> Result<&'static [&'static str], &'static str> {
+/// The command that runs another one in a PID namespace of its own; `None` where there is none, which it
+/// says.
+fn own_pids() -> Option<&'static [&'static str]> {
+    find_own_pids().inspect_err(|why| skip("process ids of one's choice", why)).ok()
+}
+
+fn find_own_pids() -> Result<&'static [&'static str], &'static str> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -55,10 +60,7 @@ fn await_end_of(peer: usize, running: &Running<'_>) {
 }
 
 both!(the_second_of_two_peers_with_one_name_fails_before_a_byte_flows, |sandbox| {
-    let command = match own_pids() {
-        Ok(command) => command,
-        Err(why) => return skip("process ids that begin anew", why),
-    };
+    let Some(command) = own_pids() else { return };
     let contents = contents(RING);
     let mut fifo = Fifo::new(sandbox, "fifo");
     let count = PEERS.to_string();
@@ -71,4 +73,17 @@ both!(the_second_of_two_peers_with_one_name_fails_before_a_byte_flows, |sandbox|
     let paths = paths_of(others, |peer| format!("received-files/{peer}{PID}"));
     let why = "its received file would have the name of peer 1's";
     running.finish().loses(&[(11, why)], &paths, contents);
+});
+
+both!(a_copy_that_would_replace_its_source_by_chance_fails_alone, |sandbox| {
+    let Some(command) = own_pids() else { return };
+    sandbox.directory("received-files");
+    sandbox.file("received-files/1306", b"contents");
+    let args = ["--name", "{pid}", "3", "received-files/1306"];
+    // The guard of the semaphore's name is forked first.
+    let peer = if sandbox.is_sharedmem() { 0 } else { 1 };
+    let paths = vec![format!("received-files/{PID}").into_bytes(); 2];
+    let why = r#""received-files/1306" is the source itself"#;
+    let run = sandbox.with(args).in_shell(SCRIPT).through(command).run();
+    run.loses(&[(peer, why)], &paths, b"contents");
 });
