@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::paths::paths_of;
-use common::paused::Fifo;
+use common::paused::{Fifo, stop_peers_midway};
 use common::running::Running;
 use common::{BEYOND_ALL_BUFFERS, Sandbox, both, contents, skip};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 /// How much has been read of the source when a run stands still: when peers may only just have been
 /// forked, and when each has stored some of it.
 const STANDSTILLS: [usize; 2] = [1 << 20, BEYOND_ALL_BUFFERS];
+
+/// Bytes of a source that is a file.
+const SIZE: usize = 16 << 20;
 
 /// A run of `peers` that has read `fed` and stands still, as its source goes on some time.
 fn stand_still<'s>(sandbox: &'s Sandbox, peers: usize, fed: &[u8]) -> (Fifo, Running<'s>) {
@@ -101,6 +104,19 @@ both!(a_server_killed_while_peers_are_stopped_leaves_nobody, |sandbox| {
         .die_of(Signal::KILL, |server, signal| kill_process(server, signal).unwrap())
         .leaves_nothing();
     drop(fifo);
+});
+
+both!(a_server_killed_in_the_middle_of_a_file_leaves_nobody, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    for signal in [Signal::KILL, Signal::TERM] {
+        let (running, _) = stop_peers_midway(3, SIZE, || {
+            let _ = fs::remove_dir_all(sandbox.path("received-files"));
+            sandbox.directory("received-files");
+            sandbox.with(["3", "data"])
+        });
+        let send = |server, signal| kill_process(server, signal).unwrap();
+        running.die_of(signal, send).leaves_nothing();
+    }
 });
 
 both!(how_the_caller_treats_sigchld_does_not_matter, |sandbox| {
