@@ -20,9 +20,23 @@ fn numbered(peers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
     paths_of(peers, |peer| format!("received-files/{peer}"))
 }
 
+/// Validates by the schema, and takes no field that it does not describe.
 fn validator() -> Validator {
-    let schema = serde_json::from_str(include_str!("../../../docs/report.schema.json")).unwrap();
+    let mut schema =
+        serde_json::from_str(include_str!("../../../docs/report.schema.json")).unwrap();
+    close(&mut schema);
     jsonschema::draft202012::new(&schema).unwrap()
+}
+
+/// Allows no other properties where there are properties of an object.
+fn close(schema: &mut Value) {
+    let is_whole =
+        |schema: &Value| schema["properties"].is_object() && schema["required"].is_array();
+    if is_whole(schema) {
+        schema["additionalProperties"] = json!(false);
+    }
+    let fields = schema.as_object_mut().into_iter().flatten();
+    fields.for_each(|(_, field)| close(field));
 }
 
 /// The one object that a run printed, which follows the schema and says what the exit status says.
@@ -222,8 +236,27 @@ both!(a_full_shared_memory_has_its_errno_beside_the_advice, |sandbox| {
 
 #[test]
 fn an_object_that_is_wrong_is_found() {
-    let wrong = json!({"schema": 1, "program": "tee"});
-    assert!(!validator().is_valid(&wrong));
+    let validator = validator();
+    assert!(!validator.is_valid(&json!({"schema": 1, "program": "tee"})));
+    let error = json!({"message": "cannot", "errno": null});
+    let source = json!({"path": "-", "path_base64": null, "kind": null, "bytes": null});
+    let transport = json!({"name": "socket", "on_slow": "wait"});
+    let right = json!({
+        "schema": 1, "program": "socket", "version": "1", "success": false, "source": source,
+        "digest": null, "seconds": 0.1, "rate": 0.0, "transport": transport, "error": error, "peers": [],
+    });
+    assert!(validator.is_valid(&right));
+    for (field, value) in [
+        ("more", json!(1)),
+        ("success", json!(true)),
+        ("digest", json!("00")),
+        ("error", json!({"message": "two\nlines", "errno": null})),
+        ("transport", json!({"name": "sharedmem", "on_slow": "wait"})),
+    ] {
+        let mut wrong = right.clone();
+        wrong[field] = value;
+        assert!(!validator.is_valid(&wrong), "{wrong}");
+    }
 }
 
 /// The names of all fields in a part of the schema, as docs/json.md writes them.

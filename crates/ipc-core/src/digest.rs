@@ -1,4 +1,4 @@
-//! What a file's bytes come to: BLAKE3.
+//! BLAKE3 digests of files.
 
 use std::fmt;
 

@@ -31,9 +31,9 @@ pub struct Peers<'s> {
     epoll: OwnedFd,
     /// Length of the source's data in bytes, once it is known.
     total: Option<u64>,
-    /// What the bytes came to that were sent, if they were read with a digest.
+    /// Digest of the bytes that were sent, if they were read with one.
     sent: Option<Digest>,
-    /// What the source comes to, once nobody will look at it again.
+    /// Digest of the source, once nobody will look at it again.
     digest: Option<Digest>,
     /// Why the run was given up.
     aborted: Option<Failure>,
@@ -47,7 +47,7 @@ struct Peer {
     stage: Stage,
     /// `None` once there is nothing more to hear.
     link: Option<PeerLink>,
-    /// What its copy came to when it read that back.
+    /// BLAKE3 digest of its copy as it read it back, if it did.
     digest: Option<Digest>,
     /// Whether nobody waits for it any more while bytes flow.
     is_detached: bool,
@@ -76,7 +76,7 @@ enum Stage {
 pub(crate) struct Settled {
     /// Length of the source in bytes, unless it is a stream whose end was never seen.
     pub(crate) bytes: Option<u64>,
-    /// What the source comes to, if that is known.
+    /// Digest of the source, if that is known.
     pub(crate) digest: Option<Digest>,
     /// Why the run was given up, if it was.
     pub(crate) aborted: Option<Failure>,
@@ -89,7 +89,7 @@ pub(crate) struct SettledPeer {
     pub(crate) pid: u32,
     /// Bytes of data that it said to have stored.
     pub(crate) bytes: u64,
-    /// What its copy came to when it read that back.
+    /// BLAKE3 digest of its copy as it read it back, if it did.
     pub(crate) digest: Option<Digest>,
     pub(crate) is_detached: bool,
     /// How long it took, from the beginning of the run.
@@ -182,8 +182,8 @@ impl<'s> Peers<'s> {
         self.peers.iter().any(Peer::is_receiving)
     }
 
-    /// Says that this is the length of the source's data in bytes, and what the source came to if it was read with a digest
-    /// ([`SourceReader::digest`](crate::SourceReader::digest)): whoever has stored as many may commit.
+    /// Says how many bytes of data the source has, and the digest of those sent if it was read with one
+    /// ([`SourceReader::digest`](crate::SourceReader::digest)): a peer that has stored as many may commit.
     ///
     /// A stream must have been read to its end. Of a file that can be shared, the length at its opening
     /// will do, as nobody commits before it has stored all of it.

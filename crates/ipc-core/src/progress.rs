@@ -10,7 +10,8 @@ use crate::{Error, PeerCount, PeerId};
 
 /// One word for each peer: bytes that it has stored or read back. It only grows.
 ///
-/// A peer could write another one's too, so nothing rests on it but how long a peer is waited for.
+/// A peer could write another one's too, so nothing that must be right rests on it: it decides how long
+/// a peer is waited for, and is shown to people.
 #[derive(Debug)]
 pub(crate) struct Progress {
     words: NonNull<AtomicU64>,

@@ -30,7 +30,7 @@ impl fmt::Display for PeerId {
 pub struct Report {
     /// Length of the source in bytes, unless it is a stream whose end was never seen.
     pub bytes: Option<u64>,
-    /// What the source comes to, if it was verified and its end is known.
+    /// BLAKE3 digest of the source, if it was verified, once it is known.
     pub digest: Option<Digest>,
     /// Why the run as a whole was given up, if it was.
     pub aborted: Option<Failure>,
@@ -50,7 +50,7 @@ pub struct PeerReport {
     /// Length of its received file in bytes; of one that failed, how many bytes of data it had stored, by
     /// its own word.
     pub bytes: u64,
-    /// What its copy came to when it read that back.
+    /// BLAKE3 digest of its copy as it read it back, if it did.
     pub digest: Option<Digest>,
     /// Whether it held the others up, and had to read the rest of the source by itself.
     pub is_detached: bool,

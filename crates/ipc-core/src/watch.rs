@@ -33,7 +33,7 @@ pub struct PeerProgress {
     pub id: PeerId,
     /// Its process id.
     pub pid: u32,
-    /// Bytes that it says to have stored or read back.
+    /// Bytes that it says it has stored or read back.
     pub done: u64,
     /// What it is doing.
     pub activity: Activity,

@@ -24,7 +24,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment { title: "reads a file once for all copies", answer: sources::reads_once },
     Experiment { title: "takes a stream", answer: sources::takes_stream },
     Experiment {
-        title: "under a name is a whole file at any moment, the old one or the new one",
+        title: "each name has a whole file at any moment, the old one or the new one",
         answer: names::are_whole,
     },
     Experiment {
