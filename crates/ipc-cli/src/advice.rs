@@ -4,33 +4,43 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use ipc_core::{Failure, describe, errno};
-use ipc_shm::Error;
 
-/// An error of shared memory with advice behind it.
+/// An error with advice behind it.
 #[derive(Debug)]
 struct Advised {
-    error: Error,
+    error: anyhow::Error,
     advice: &'static str,
 }
 
-/// Adds what to do instead.
-pub(crate) fn with_advice(error: Error) -> anyhow::Error {
-    let advice = match &error {
-        Error::Segment { source, .. } if source.kind() == ErrorKind::StorageFull => {
-            "use a smaller --blocks or --block-size, or the program socket"
-        }
-        Error::Segment { .. } | Error::Semaphore { .. } => {
-            "use the program socket, which needs no /dev/shm"
-        }
-        _ => return error.into(),
-    };
-    Advised { error, advice }.into()
+/// Adds what to do instead, where there is something.
+pub(crate) fn with_advice(error: anyhow::Error) -> anyhow::Error {
+    match advice(&error) {
+        Some(advice) => Advised { error, advice }.into(),
+        None => error,
+    }
+}
+
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(ipc_core::Error::Fork { .. }) = error.downcast_ref() {
+        return Some("use fewer peers, or raise the limit of processes (ulimit -u)");
+    }
+    match error.downcast_ref()? {
+        ipc_shm::Error::Segment { source, .. } => Some(match source.kind() {
+            ErrorKind::StorageFull => {
+                "use a smaller --blocks or --block-size, or the program socket"
+            }
+            ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f)",
+            _ => "use the program socket, which needs no /dev/shm",
+        }),
+        ipc_shm::Error::Semaphore { .. } => Some("use the program socket, which needs no /dev/shm"),
+        _ => None,
+    }
 }
 
 /// The error in the form that reports have.
 pub(crate) fn failure(error: &anyhow::Error) -> Failure {
     let errno = match error.downcast_ref() {
-        Some(Advised { error, .. }) => errno(error),
+        Some(Advised { error, .. }) => errno(error.as_ref()),
         None => errno(error.as_ref()),
     };
     Failure { message: describe(error.as_ref()), errno }
@@ -38,7 +48,7 @@ pub(crate) fn failure(error: &anyhow::Error) -> Failure {
 
 impl fmt::Display for Advised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", describe(&self.error), self.advice)
+        write!(f, "{}: {}", describe(self.error.as_ref()), self.advice)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::size::parse_size;
 ///
 /// Standard output gets the paths of the received files, or with --json the report, and nothing else.
 #[derive(Debug, Parser)]
-#[command(name = "socket", version, max_term_width = 80, after_help = MORE,
+#[command(name = "socket", version, max_term_width = 80, args_override_self = true,
           after_long_help = examples("socket"))]
 pub(crate) struct SocketArgs {
     #[command(flatten)]
@@ -39,14 +39,14 @@ pub(crate) struct SocketArgs {
 ///
 /// Standard output gets the paths of the received files, or with --json the report, and nothing else.
 #[derive(Debug, Parser)]
-#[command(name = "sharedmem", version, max_term_width = 80, after_help = MORE,
+#[command(name = "sharedmem", version, max_term_width = 80, args_override_self = true,
           after_long_help = examples("sharedmem"))]
 pub(crate) struct SharedMemoryArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 
     /// Size of a block, in bytes or with a unit: 4096, 80KiB, 1M
-    #[arg(long, value_name = "SIZE", default_value = "80KiB", value_parser = parse_block_size,
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, default_value = "80KiB", value_parser = parse_block_size,
           help_heading = MEMORY)]
     pub(crate) block_size: BlockSize,
 
@@ -54,7 +54,7 @@ pub(crate) struct SharedMemoryArgs {
     ///
     /// A file that is less than 32 times as long as the ring gets a shorter one. The ring, and a page
     /// for each peer, have to fit into /dev/shm.
-    #[arg(long, value_name = "COUNT", default_value = "32", value_parser = parse_block_count,
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, default_value = "32", value_parser = parse_block_count,
           help_heading = MEMORY)]
     pub(crate) blocks: BlockCount,
 }
@@ -62,7 +62,7 @@ pub(crate) struct SharedMemoryArgs {
 /// What both programs take.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// How many peers to copy to
+    /// How many peers (forked processes) are to store a copy each: 1 to 10000
     #[arg(value_name = "NUMBER_OF_PEERS", value_parser = parse_peers)]
     peers: PeerCount,
 
@@ -115,7 +115,7 @@ pub(crate) struct CommonArgs {
     #[arg(short, long, help_heading = COPIES)]
     preserve: bool,
 
-    /// What becomes of the holes of a sparse FILE
+    /// Keep holes of a sparse FILE as holes, or store them as zeros
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = COPIES)]
     sparse: Sparse,
 
@@ -127,12 +127,13 @@ pub(crate) struct CommonArgs {
     ///
     /// That peer has failed. Only time in which the run waits for it counts; with --sync, time spent
     /// waiting for the disk counts too. Without this option it is waited for, and named after 5 seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = SLOW)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds, help_heading = SLOW)]
     timeout: Option<Duration>,
 
     /// When to show how far the peers have come
     ///
-    /// It appears on standard error after half a second. With --verify, bytes read back count too.
+    /// It appears on standard error after half a second. Of more than 10 peers only the slowest 4 have
+    /// a bar. With --verify, bytes read back count too.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", help_heading = OUTPUT)]
     pub(crate) progress: progress::When,
 
@@ -156,8 +157,6 @@ const COPIES: &str = "Copies";
 const SLOW: &str = "Slow peers";
 const MEMORY: &str = "Shared memory";
 const OUTPUT: &str = "Output";
-
-const MORE: &str = "--help says more, with examples.";
 
 /// What `--help` ends with.
 fn examples(program: &str) -> String {
@@ -237,7 +236,7 @@ impl CommonArgs {
         // `Job::check` would find it too, but only after a FIFO has been waited for.
         let apart = self.name.tells_peers_apart() || self.dir.tells_peers_apart();
         (self.peers.get() > 1 && !apart).then_some(
-            "--dir and --name give all peers the same path: put {pid} or {peer} into --name",
+            "--dir and --name give all peers the same path: put {pid} or {peer} into --name, or {peer} into --dir",
         )
     }
 

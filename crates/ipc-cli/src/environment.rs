@@ -20,6 +20,12 @@ pub(crate) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the calling process write to a terminal that is not its own, which may be set to stop it for that.
+pub(crate) fn write_from_background() {
+    // Where that fails it is stopped, if the terminal is set so.
+    let _ = set_disposition(libc::SIGTTOU, Disposition::Ignore);
+}
+
 enum Disposition {
     Default,
     Ignore,

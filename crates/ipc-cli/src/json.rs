@@ -110,6 +110,13 @@ impl TransportFields {
     }
 }
 
+/// Whether a terminal may do something else with it than show it: control characters, and those that
+/// change the direction of writing.
+fn is_command(character: char) -> bool {
+    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
+}
+
 fn word(on_slow: OnSlow) -> &'static str {
     match on_slow {
         OnSlow::Detach => "detach",
@@ -148,9 +155,16 @@ impl<'r> Document<'r> {
     }
 
     /// The object, on one line.
-    pub(crate) fn line(&self) -> serde_json::Result<Vec<u8>> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
+    pub(crate) fn line(&self) -> serde_json::Result<String> {
+        let mut line = String::new();
+        for character in serde_json::to_string(self)?.chars() {
+            // Only strings hold such, and may get to a terminal.
+            match is_command(character) {
+                true => line.push_str(&format!("\\u{:04x}", u32::from(character))),
+                false => line.push(character),
+            }
+        }
+        line.push('\n');
         Ok(line)
     }
 }

@@ -66,6 +66,6 @@ pub fn sharedmem() -> ExitCode {
     let fields = TransportFields::new("sharedmem", on_slow).with_ring(block_size, blocks);
     run::main("sharedmem", common, fields, |job| {
         let options = ipc_shm::Options { block_size, blocks, on_slow };
-        SharedMemory::create(&job.source, job.peers, options).map_err(advice::with_advice)
+        Ok(SharedMemory::create(&job.source, job.peers, options)?)
     })
 }

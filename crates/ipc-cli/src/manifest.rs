@@ -1,6 +1,8 @@
 //! `--manifest`: the digests of all received files, in the form that `b3sum --check` takes.
 
 use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,21 +23,34 @@ impl Manifest {
             received.to_str().is_some(),
             "b3sum --check takes no path that is not UTF-8, like {received:?}: leave out --manifest"
         );
-        if let Some(existing) = metadata(&path)? {
+        let bytes = path.as_os_str().as_bytes();
+        ensure!(
+            !bytes.ends_with(b"/"),
+            "{path:?} names a directory: name a file in it as manifest"
+        );
+        ensure!(bytes != b"-", "standard output has the paths already: name a file as manifest");
+        if !job.name.needs_pid() {
+            for peer in job.peers.ids() {
+                let received = job.final_path(peer, 0)?;
+                let is_clear = !received.starts_with(&path);
+                ensure!(is_clear, "{path:?} would be a received file's: choose another manifest");
+            }
+        }
+        if let Some(existing) = target(&path)? {
             let source = rustix::fs::fstat(&job.source).context("cannot examine the source")?;
             let is_source = (existing.dev(), existing.ino()) == (source.st_dev, source.st_ino);
             ensure!(!is_source, "{path:?} is the source itself: choose another manifest");
             ensure!(!existing.is_dir(), "{path:?} is a directory: name a file in it as manifest");
-            if !existing.is_file() {
-                return Ok(Self { path });
-            }
         }
-        FileName::of_path(&path)?;
-        Directory::open_nearest(parent(&path))?.check_writable()?;
+        if !is_written_through(&path)? {
+            FileName::of_path(&path)?;
+            Directory::open_nearest(parent(&path))?.check_writable()?;
+        }
         Ok(Self { path })
     }
 
-    /// Writes it, if there is anything to write: like a received file it is whole when it has its name.
+    /// Writes it, if there is anything to write: like a received file it is whole when it has its name,
+    /// unless something other than a file is there, which is written to as a shell would do.
     pub(crate) fn write(&self, report: &Report) -> Result<()> {
         let Some(digest) = report.digest.filter(|_| report.stored().next().is_some()) else {
             return Ok(());
@@ -46,17 +61,16 @@ impl Manifest {
             lines.push_str(&line(&digest.to_string(), path));
         }
         let path = &self.path;
-        let existing = metadata(path)?;
-        if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
-            return fs::write(path, lines).with_context(|| format!("cannot write to {path:?}"));
-        }
-        if let Some(existing) = existing {
+        if let Some(existing) = target(path)? {
             for received in report.stored() {
                 let is_it = fs::metadata(received).is_ok_and(|received| {
                     (received.dev(), received.ino()) == (existing.dev(), existing.ino())
                 });
                 ensure!(!is_it, "{path:?} is a received file: choose another manifest");
             }
+        }
+        if is_written_through(path)? {
+            return fs::write(path, lines).with_context(|| format!("cannot write to {path:?}"));
         }
         let name = FileName::of_path(path)?;
         let directory = Directory::open_or_create(parent(path))?;
@@ -70,12 +84,23 @@ impl Manifest {
     }
 }
 
-/// What is at `path`, if there is anything.
-fn metadata(path: &Path) -> Result<Option<Metadata>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot examine {path:?}")),
+/// What is at `path`, or where a link there leads, if there is anything.
+fn target(path: &Path) -> Result<Option<Metadata>> {
+    found(fs::metadata(path)).with_context(|| format!("cannot examine {path:?}"))
+}
+
+/// Whether something is at `path` that a file with this name must not replace: a link, which may be
+/// `/dev/stdout`, a FIFO or a device.
+fn is_written_through(path: &Path) -> Result<bool> {
+    let metadata = found(fs::symlink_metadata(path));
+    let metadata = metadata.with_context(|| format!("cannot examine {path:?}"))?;
+    Ok(metadata.is_some_and(|metadata| !metadata.is_file()))
+}
+
+fn found(metadata: io::Result<Metadata>) -> io::Result<Option<Metadata>> {
+    match metadata {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        metadata => metadata.map(Some),
     }
 }
 

@@ -64,7 +64,7 @@ impl Output {
             Format::Json => {
                 let error = ended.error.as_ref().map(advice::failure);
                 let error = report.and_then(|report| report.aborted.as_ref()).or(error.as_ref());
-                Document::new(self.program, ended, elapsed, error).line()?
+                Document::new(self.program, ended, elapsed, error).line()?.into_bytes()
             }
         };
         if report.is_none() && bytes.is_empty() {

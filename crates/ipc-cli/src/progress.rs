@@ -1,25 +1,21 @@
 //! `--progress`: how far every peer has come, shown while the run goes on.
 //!
-//! A thread of its own draws, so that a terminal that takes nothing (Ctrl-S) holds up no copy. It is started
-//! after the last fork, by the first event that tells of progress.
+//! A process of its own writes to standard error (`painter.rs`), so that a terminal that takes nothing (Ctrl-S)
+//! holds up no copy.
 
 mod bars;
 mod frame;
-mod lines;
+mod painter;
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use indicatif::ProgressBar;
 use ipc_core::Event;
 
-use self::bars::Bars;
 use self::frame::Frame;
-use self::lines::Lines;
+use self::painter::Painter;
 use crate::message::{message, waiting};
 
 /// When progress is shown.
@@ -36,13 +32,21 @@ pub(crate) enum When {
 /// No run that is over so soon shows any.
 const DELAY: Duration = Duration::from_millis(500);
 
+/// How often there is a line where there are no bars.
+const LINE: Duration = Duration::from_secs(1);
+
 /// Tells a person what happens while a run goes on.
 #[derive(Debug)]
 pub(crate) struct Display {
     program: &'static str,
     /// When the run began.
     began: Instant,
+    /// How progress is shown, if it is.
     style: Option<Style>,
+    /// Never drawn; it knows the rate.
+    total: ProgressBar,
+    /// When the last line was written.
+    last_line: Option<Instant>,
     painter: Option<Painter>,
 }
 
@@ -64,111 +68,64 @@ impl Display {
             When::Always => Some(Style::Lines),
             When::Never => None,
         };
-        Self { program, began, style, painter: None }
+        let total = ProgressBar::hidden();
+        Self { program, began, style, total, last_line: None, painter: None }
     }
 
     /// Shows what has happened.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
         match event {
-            Event::Waiting { peer, pid } => {
-                let text = waiting(peer, pid);
-                match &self.painter {
-                    Some(painter) => painter.say(text),
-                    None => message(self.program, &text),
-                }
-            }
+            Event::Waiting { peer, pid } => self.say(waiting(peer, pid)),
             Event::Progress { peers, each } => {
-                if self.painter.is_none()
-                    && let Some(style) = self.style.take()
-                {
-                    self.painter = Painter::start(self.program, self.began, style);
-                }
-                if let Some(painter) = &self.painter {
-                    painter.show(|| Frame::new(peers, each));
+                if let Some(style) = self.style {
+                    self.show(style, &Frame { peers, each });
                 }
             }
             _ => {}
         }
     }
 
-    /// Takes away what is shown.
+    fn show(&mut self, style: Style, frame: &Frame<'_>) {
+        self.total.set_position(frame.done_by_all());
+        if self.began.elapsed() < DELAY {
+            return;
+        }
+        let rate = self.total.per_sec();
+        match style {
+            Style::Bars => {
+                let (columns, rows) = bars::size();
+                let lines = bars::lines(frame, rate, columns, rows);
+                if let Some(painter) = self.painter() {
+                    painter.show(&lines);
+                }
+            }
+            Style::Lines if self.last_line.is_none_or(|last| last.elapsed() >= LINE) => {
+                self.last_line = Some(Instant::now());
+                self.say(frame.tell_all(rate));
+            }
+            Style::Lines => {}
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        match self.painter() {
+            Some(painter) => painter.say(text),
+            None => message(self.program, &text),
+        }
+    }
+
+    /// The process that draws, which comes to be when there is something to draw.
+    fn painter(&mut self) -> Option<&mut Painter> {
+        if self.painter.is_none() {
+            self.painter = Painter::start(self.program);
+        }
+        self.painter.as_mut()
+    }
+
+    /// Takes away what is shown, but for the messages.
     pub(crate) fn end(self) {
         if let Some(painter) = self.painter {
             painter.end();
         }
     }
-}
-
-/// The thread that draws.
-#[derive(Debug)]
-struct Painter {
-    words: Sender<Word>,
-    /// Whether the last frame has not been drawn yet.
-    is_behind: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-/// What the thread is told.
-enum Word {
-    Frame(Frame),
-    /// A message, which stays.
-    Message(String),
-}
-
-impl Painter {
-    /// Without a thread there is nothing to see, which is no reason to fail.
-    fn start(program: &'static str, began: Instant, style: Style) -> Option<Self> {
-        let (words, received) = channel();
-        let is_behind = Arc::new(AtomicBool::new(false));
-        let drawn = Arc::clone(&is_behind);
-        let draw = move || match style {
-            Style::Bars => paint(&received, &drawn, began, Bars::new(program)),
-            Style::Lines => paint(&received, &drawn, began, Lines::new(program)),
-        };
-        let thread = thread::Builder::new().name("progress".into()).spawn(draw).ok()?;
-        Some(Self { words, is_behind, thread })
-    }
-
-    /// Shows a frame, unless the one before is still being drawn.
-    fn show(&self, frame: impl FnOnce() -> Frame) {
-        if !self.is_behind.swap(true, Ordering::Relaxed) {
-            // A thread that is gone has nothing to show any more.
-            let _ = self.words.send(Word::Frame(frame()));
-        }
-    }
-
-    fn say(&self, text: String) {
-        let _ = self.words.send(Word::Message(text));
-    }
-
-    fn end(self) {
-        drop(self.words);
-        let _ = self.thread.join();
-    }
-}
-
-/// A way to show progress.
-trait Canvas {
-    /// Takes note of a frame, and draws it if it `is_due`.
-    fn draw(&mut self, frame: &Frame, is_due: bool);
-
-    /// Prints a message that stays.
-    fn say(&mut self, text: &str);
-
-    /// Takes everything away but the messages.
-    fn clear(&mut self);
-}
-
-/// Draws until nobody has anything to say any more.
-fn paint(words: &Receiver<Word>, is_behind: &AtomicBool, began: Instant, mut canvas: impl Canvas) {
-    for word in words {
-        match word {
-            Word::Frame(frame) => {
-                canvas.draw(&frame, began.elapsed() >= DELAY);
-                is_behind.store(false, Ordering::Relaxed);
-            }
-            Word::Message(text) => canvas.say(&text),
-        }
-    }
-    canvas.clear();
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use ipc_core::{FileName, Job, Report, Transport};
 
+use crate::advice::with_advice;
 use crate::args::CommonArgs;
 use crate::environment;
 use crate::json::{SourceFields, TransportFields};
@@ -42,7 +43,7 @@ pub(crate) fn main<T: Transport>(
     let output = Output { program, format: args.format(), is_quiet: args.quiet };
     let source = SourceFields::unopened(&args.file);
     let mut ended = Ended { transport, source, name: None, report: None, error: None };
-    ended.error = run(args, build, display, &mut ended).err();
+    ended.error = run(args, build, display, &mut ended).err().map(with_advice);
     match output.tell(&ended, began.elapsed()) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -67,9 +68,14 @@ fn run<T: Transport>(
     let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;
     let report = ipc_core::copy_and_tell(&job, &transport, &mut |event| display.tell(event));
+    let written = match (&report, manifest) {
+        (Ok(report), Some(manifest)) => manifest.write(report),
+        _ => Ok(()),
+    };
+    // Only now, as a terminal may keep it waiting.
     display.end();
-    let report = ended.report.insert(report?);
-    manifest.map_or(Ok(()), |manifest| manifest.write(report))
+    ended.report = Some(report?);
+    written
 }
 
 /// Bytes that were stored in a second, all peers together.

@@ -1,17 +1,17 @@
 //! Sizes as a user writes them.
 
-/// Bytes in a size as GNU programs write it: `K` and `KiB` are 1024, `KB` is 1000.
+/// Bytes in a size as GNU programs write it: `K` and `KiB` are 1024, `KB` is 1000. Case does not matter.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
-    let unit: u64 = match unit {
-        "" | "B" => 1,
-        "K" | "KiB" | "k" => 1 << 10,
-        "M" | "MiB" => 1 << 20,
-        "G" | "GiB" => 1 << 30,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
+    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(unit)
@@ -31,6 +31,8 @@ mod tests {
             ("2M", Some(2 << 20)),
             ("1kB", Some(1000)),
             ("1GiB", Some(1 << 30)),
+            ("80kib", Some(81_920)),
+            ("1mb", Some(1_000_000)),
             ("", None),
             ("K", None),
             ("-1", None),

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use ipc_core::PeerCount;
 
+use crate::environment::check_stdout;
 use crate::message::message;
 
 /// Exit status for wrong arguments.
@@ -18,7 +19,13 @@ pub(crate) fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {
             usage(program, &what_is_wrong(program, &error))
         } else {
             // Help or the version was asked for.
-            error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+            check_stdout().and_then(|()| error.print()).map_or_else(
+                |error| {
+                    message(program, &format!("cannot write to standard output: {error}"));
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            )
         }
     })
 }
@@ -43,7 +50,25 @@ fn what_is_wrong(program: &str, error: &clap::Error) -> String {
         let range = format!("it is not a number from 1 to {}", PeerCount::MAX);
         return format!("invalid value '{argument}' for '<NUMBER_OF_PEERS>': {range}");
     }
-    one_line(&error.to_string())
+    one_line(&error.to_string()) + hint(error, argument)
+}
+
+/// What is to be done about mistakes that others' habits lead to.
+fn hint(error: &clap::Error, argument: &str) -> &'static str {
+    match error.kind() {
+        // As `cp` has it: sources, then a directory.
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            "; there is one FILE, and --dir says where copies go"
+        }
+        ErrorKind::ValueValidation if argument == "<NUMBER_OF_PEERS>" => "; it comes before FILE",
+        ErrorKind::MissingRequiredArgument => match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::Strings(missing)) if *missing == ["<FILE>"] => {
+                "; - is standard input"
+            }
+            _ => "",
+        },
+        _ => "",
+    }
 }
 
 /// What clap says in several lines, without the usage, which `--help` has.

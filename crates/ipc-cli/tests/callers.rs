@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use common::mounts::with_mounts;
-use common::paths::{default_paths, paths_of};
+use common::paths::{default_paths, numbered, paths_of};
 use common::run::assert_same;
 use common::{BLOCK, Sandbox, both, contents, skip};
 
@@ -22,7 +22,7 @@ both!(a_pipeline_takes_as_many_paths_as_it_likes, |sandbox| {
     let script = r#""$@" | head -n 1"#;
     let run = sandbox.with(["--name={peer}", "3", "data"]).in_shell(script).run().listing_itself();
     assert_eq!(run.stdout(), "received-files/0\n");
-    run.stores(&paths_of(0..3, |peer| format!("received-files/{peer}")), contents(SIZE));
+    run.stores(&numbered(0..3), contents(SIZE));
 });
 
 both!(substitution_and_loops_of_a_shell_take_the_paths, |sandbox| {
@@ -30,7 +30,7 @@ both!(substitution_and_loops_of_a_shell_take_the_paths, |sandbox| {
     let script = r#"for path in $("$@"); do wc -c < "$path"; done"#;
     let run = sandbox.with(["--name={peer}", "2", "data"]).in_shell(script).run().listing_itself();
     assert_eq!(run.stdout(), format!("{SIZE}\n{SIZE}\n"));
-    run.stores(&paths_of(0..2, |peer| format!("received-files/{peer}")), contents(SIZE));
+    run.stores(&numbered(0..2), contents(SIZE));
 });
 
 both!(cron_has_no_terminal_and_hardly_an_environment, |sandbox| {
@@ -101,7 +101,7 @@ both!(a_container_has_64_mib_of_shared_memory, |sandbox| {
     let setup = "mount -t tmpfs -o size=64m tmpfs /dev/shm";
     let args = ["--name={peer}", "40", "data"];
     let Some(run) = with_mounts(sandbox, setup, &args) else { return };
-    run.stores(&paths_of(0..40, |peer| format!("received-files/{peer}")), contents);
+    run.stores(&numbered(0..40), contents);
 });
 
 both!(any_path_from_any_directory, |sandbox| {

@@ -6,7 +6,7 @@ mod common;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use common::paths::paths_of;
+use common::paths::numbered;
 use common::paused::{Fifo, stop};
 use common::run::Run;
 use common::{BEYOND_ALL_BUFFERS, BLOCK, both, contents};
@@ -15,10 +15,6 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 const SIZE: usize = 5 * BLOCK + 7;
-
-fn numbered(peers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
-    paths_of(peers, |peer| format!("received-files/{peer}"))
-}
 
 /// Validates by the schema, and takes no field that it does not describe.
 fn validator() -> Validator {
@@ -119,6 +115,14 @@ both!(paths_that_are_not_utf8_are_lossless, |sandbox| {
     assert_eq!(object["peers"][0]["path"], "received-files/0-caf\u{fffd}");
     assert_eq!(object["peers"][0]["path_base64"], "cmVjZWl2ZWQtZmlsZXMvMC1jYWbp");
     run.stores(&[b"received-files/0-caf\xe9".to_vec()], contents(SIZE));
+});
+
+both!(nothing_in_an_object_commands_a_terminal, |sandbox| {
+    let run = sandbox.run(["--json", "1", "\u{9b}31m\u{202e}\u{7f}"]).listing_itself();
+    assert!(run.stdout().is_ascii(), "{}", run.stdout());
+    let object = object(&run);
+    assert_eq!(object["source"]["path"], "\u{9b}31m\u{202e}\u{7f}");
+    run.refuses(1, "No such file or directory");
 });
 
 both!(a_peer_that_failed_says_why, |sandbox| {

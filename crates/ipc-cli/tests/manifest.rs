@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::paths::{default_paths, paths_of};
+use common::paths::{default_paths, numbered, paths_of};
 use common::{BLOCK, Sandbox, both, contents, skip};
 
 const SIZE: usize = 5 * BLOCK + 7;
@@ -82,8 +83,30 @@ both!(a_manifest_that_cannot_be_is_refused_before_any_copy, |sandbox| {
         ("directory", r#""directory" is a directory: name a file in it as manifest"#),
         ("data/B3SUMS", "Not a directory"),
         ("directory/..", "is a directory"),
+        ("nothing/", r#""nothing/" names a directory: name a file in it as manifest"#),
+        ("-", "standard output has the paths already: name a file as manifest"),
+        ("copies/1", r#""copies/1" would be a received file's: choose another manifest"#),
+        ("copies", r#""copies" would be a received file's"#),
     ] {
-        let run = sandbox.run(["--verify", "--manifest", manifest, "2", "data"]);
-        run.refuses(1, why);
+        let args =
+            ["--dir=copies", "--name={peer}", "--verify", "--manifest", manifest, "2", "data"];
+        sandbox.run(args).refuses(1, why);
+    }
+});
+
+both!(a_link_is_written_through, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let real = sandbox.file("real", b"older and longer than a manifest is".repeat(100).as_slice());
+    std::os::unix::fs::symlink("real", sandbox.path("link")).unwrap();
+    std::os::unix::fs::symlink("/proc/self/fd/3", sandbox.path("descriptor")).unwrap();
+    let path = |peer| format!("received-files/{peer}");
+    for (manifest, script) in [("link", r#"exec "$@""#), ("descriptor", r#"exec "$@" 3> real"#)] {
+        let args = ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
+        let before = real.metadata().unwrap();
+        let run = sandbox.with(args).in_shell(script).run();
+        assert_eq!(real.metadata().unwrap().ino(), before.ino());
+        assert!(sandbox.path(manifest).is_symlink());
+        assert_eq!(names_in(&real, contents(SIZE)), [0, 1].map(path));
+        run.writing_into("real").stores(&numbered(0..2), contents(SIZE));
     }
 });

@@ -9,11 +9,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use common::paths::paths_of;
-use common::run::{Run, assert_same};
+use common::run::Run;
 use common::{BLOCK, Sandbox, both, contents};
 
 const SIZE: usize = 5 * BLOCK + 7;
 const PEERS: usize = 3;
+
+/// Runs the program and nothing else.
+const DIRECTLY: &str = r#"exec "$@""#;
 
 /// What an option changes that can be seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +81,11 @@ impl Pair {
         }
     }
 
-    fn run<'s>(&self, sandbox: &'s Sandbox) -> Run<'s> {
+    /// Runs it, with these arguments at the end.
+    fn run<'s>(&self, sandbox: &'s Sandbox, last: &[&str], script: &str) -> Run<'s> {
         let default = if self.has(Effect::Name) { &[][..] } else { &["--name={peer}-{name}"] };
-        let mut run = sandbox.run([&self.args[..], default, &["3", "data"]].concat());
+        let args = [&self.args[..], default, last].concat();
+        let mut run = sandbox.with(args).in_shell(script).run();
         if self.has(Effect::Json) || self.has(Effect::Null) {
             run = run.listing_itself();
         }
@@ -164,7 +169,7 @@ fn clear(sandbox: &Sandbox) {
 both!(every_two_options_go_together, |sandbox| {
     make_source(sandbox);
     for pair in pairs(sandbox) {
-        let run = pair.run(sandbox);
+        let run = pair.run(sandbox, &["3", "data"], DIRECTLY);
         let all: Vec<_> = (0..PEERS).collect();
         pair.check_list(&run, &all);
         run.stores(&paths_of(0..PEERS, |peer| pair.path(peer)), contents(SIZE));
@@ -178,7 +183,7 @@ both!(every_two_options_go_together_where_a_peer_fails, |sandbox| {
     for pair in pairs(sandbox) {
         // A directory in the place of a received file is in the way whatever the options are.
         sandbox.directory(pair.path(1));
-        let run = pair.run(sandbox);
+        let run = pair.run(sandbox, &["3", "data"], DIRECTLY);
         pair.check_list(&run, &[0, 2]);
         run.loses(
             &[(1, "cannot store")],
@@ -194,23 +199,19 @@ both!(every_two_options_go_together_where_a_peer_fails, |sandbox| {
 both!(a_stream_goes_with_every_option_but_preserve, |sandbox| {
     make_source(sandbox);
     let ring = if sandbox.is_sharedmem() { &RING[..] } else { &[] };
+    let all: Vec<_> = (0..PEERS).collect();
     for &(args, effect) in OPTIONS.iter().chain(ring) {
         let pair = Pair { args: args.to_vec(), effects: [effect, Effect::Nothing] };
-        let default = if pair.has(Effect::Name) { &[][..] } else { &["--name={peer}-{name}"] };
         let file_name = if pair.has(Effect::FileName) { &[][..] } else { &["--file-name=data"] };
-        let args = [args, default, file_name, &["3", "-"]].concat();
-        let run = sandbox.with(args).in_shell(r#"cat data | "$@""#).run();
+        let last = [file_name, &["3", "-"]].concat();
+        let run = pair.run(sandbox, &last, r#"cat data | "$@""#);
         if effect == Effect::Preserve {
             run.refuses(1, "is a stream and has no mode and time of its own");
             continue;
         }
-        let run = if effect == Effect::Quiet { run.quietly() } else { run };
-        let run = if effect == Effect::Manifest { run.leaving_also("B3SUMS") } else { run };
-        let is_listed = matches!(effect, Effect::Json | Effect::Null);
-        let run = if is_listed { run.listing_itself() } else { run };
-        run.stores_what(&paths_of(0..PEERS, |peer| pair.path(peer)), |path| {
-            assert_same(path, contents(SIZE));
-        });
+        pair.check_list(&run, &all);
+        run.stores(&paths_of(0..PEERS, |peer| pair.path(peer)), contents(SIZE));
+        pair.check_copies(sandbox, &all);
         clear(sandbox);
     }
 });

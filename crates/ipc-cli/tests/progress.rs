@@ -5,19 +5,17 @@
 
 mod common;
 
-use common::paths::paths_of;
+use common::leftovers::{await_any, state_of};
+use common::paths::numbered;
 use common::paused::{Fifo, resume, stop, stop_midway};
 use common::running::Running;
 use common::terminal::Terminal;
 use common::{BEYOND_ALL_BUFFERS, Sandbox, both, contents};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 const SIZE: usize = 2 * BEYOND_ALL_BUFFERS;
 const KIND: &str = "xterm-256color";
-
-fn numbered(peers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
-    paths_of(peers, |peer| format!("received-files/{peer}"))
-}
 
 /// A run on a terminal that has been fed the first half of its source.
 struct Shown<'s> {
@@ -175,6 +173,59 @@ both!(a_terminal_that_takes_nothing_holds_up_no_copy, |sandbox| {
     running.finish().quietly().stores(&numbered(0..2), contents(SIZE));
     let screen = terminal.screen();
     assert!(is_clean(&screen, 2), "{screen:#?}");
+});
+
+both!(a_terminal_that_takes_nothing_holds_up_no_report, |sandbox| {
+    sandbox.directory("received-files");
+    let terminal = Terminal::new(100, 40);
+    let mut fifo = Fifo::new(sandbox, "fifo");
+    let args = ["--verify", "--manifest=B3SUMS", "--name={peer}", "2", "fifo"];
+    let invocation = sandbox.with(args).in_shell(r#"exec "$@" > list"#);
+    let running = invocation.on_terminal(&terminal, KIND).start();
+    fifo.feed(&running, contents(SIZE));
+    terminal.await_screen(&running, |screen| screen.iter().any(|line| line.starts_with("total")));
+    terminal.press("\x13");
+    drop(fifo);
+    let list = "received-files/0\nreceived-files/1\n";
+    let is_there = || std::fs::read_to_string(sandbox.path("list")).is_ok_and(|said| said == list);
+    while !is_there() {
+        assert_ne!(state_of(running.pid()), Some('Z'), "it ended without a list");
+        std::thread::yield_now();
+    }
+    assert!(sandbox.path("B3SUMS").exists());
+    terminal.press("\x11");
+    let run = running.finish().quietly().leaving_also("B3SUMS").leaving_also("list");
+    run.stores(&numbered(0..2), contents(SIZE));
+});
+
+both!(a_terminal_that_takes_no_message_holds_up_no_copy, |sandbox| {
+    let terminal = Terminal::new(100, 40);
+    let (running, slow) = stopped(sandbox, &terminal, &["--progress=never", "--timeout=6"]);
+    terminal.press("\x13");
+    let pidfd = pidfd_open(slow, PidfdFlags::empty()).unwrap();
+    await_any(&mut [PollFd::new(&pidfd, PollFlags::IN)], "the end of a peer that is overdue");
+    terminal.press("\x11");
+    let run = running.finish().quietly();
+    assert!(!run.is_success());
+    let said = terminal.screen().join("\n");
+    assert!(said.contains("it was killed, because it did nothing for 6s"), "{said}");
+    assert!(said.contains(&format!("waiting for peer 1 (pid {})", slow.as_raw_pid())), "{said}");
+});
+
+both!(no_room_for_another_process_is_no_reason_to_fail, |sandbox| {
+    sandbox.directory("received-files");
+    let mut fifo = Fifo::new(sandbox, "fifo");
+    // The guard of the semaphore's name is forked too, and the painter last.
+    let forks = 2 + usize::from(sandbox.is_sharedmem());
+    let inject = format!("inject=clone,clone3:error=EAGAIN:when={}+", forks + 1);
+    let args = ["--progress=always", "--name={peer}", "2", "fifo"];
+    let Some(invocation) = sandbox.with(args).tampered(&["-e", &inject]) else { return };
+    let running = invocation.start();
+    fifo.feed(&running, contents(SIZE));
+    running.await_said("2 peers");
+    drop(fifo);
+    let run = running.finish();
+    assert!(run.is_success());
 });
 
 both!(an_interrupt_leaves_the_terminal_as_it_was, |sandbox| {

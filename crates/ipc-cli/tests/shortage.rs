@@ -57,7 +57,15 @@ both!(a_fork_that_fails_takes_the_peers_before_it_along, |sandbox| {
             let inject = format!("inject=clone:error={error}:when={fork}");
             let invocation = sandbox.with([&PEERS.to_string(), "data"]);
             let Some(invocation) = invocation.tampered(&["-e", &inject]) else { return };
-            invocation.run().refuses(1, &format!("cannot fork a process: {why}"));
+            let before = fork - 1;
+            let peers = before.checked_sub(usize::from(sandbox.is_sharedmem()));
+            let what = match peers {
+                Some(forked) => {
+                    format!("cannot fork more than {forked} of {PEERS} peers: {why}: use fewer")
+                }
+                None => format!("cannot fork a process: {why}"),
+            };
+            invocation.run().refuses(1, &what);
         }
     }
 });
@@ -91,11 +99,12 @@ both!(a_limit_of_processes_takes_the_peers_before_it_along, |sandbox| {
         return skip("a limit of processes", "nobody else's count can be had");
     };
     // The server is one itself.
-    for processes in 1..=3 {
+    let guard = usize::from(sandbox.is_sharedmem());
+    for processes in 1 + guard..=3 {
         let limit = format!("--nproc={processes}");
         let invocation = sandbox.with(["3", "data"]).through(&["prlimit", &limit]);
         let run = invocation.through(&words(&command)).run();
-        run.refuses(1, "cannot fork a process: Resource temporarily unavailable");
+        run.refuses(1, "peers: Resource temporarily unavailable: use fewer peers, or raise");
     }
     let invocation = sandbox.with(["3", "data"]).through(&["prlimit", "--nproc=4"]);
     invocation.through(&words(&command)).run().stores(&default_paths(3, "data"), contents);

@@ -6,10 +6,12 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
-use common::paths::{default_paths, paths_of};
+use common::paths::{default_paths, numbered, paths_of};
 use common::paused::Fifo;
+use common::run::assert_same;
 use common::{BEYOND_ALL_BUFFERS, BLOCK, CHUNK, RING, both, contents, skip};
 
 both!(standard_input_from_a_pipe, |sandbox| {
@@ -122,4 +124,14 @@ both!(files_that_are_shorter_than_they_say, |sandbox| {
 both!(what_a_device_gives_comes_by_standard_input, |sandbox| {
     let run = sandbox.with(["2", "-"]).in_shell(r#"head -c 3000000 /dev/zero | "$@""#).run();
     run.stores(&default_paths(2, "stdin"), &vec![0; 3_000_000]);
+});
+
+both!(a_stream_gives_the_permissions_of_a_new_file, |sandbox| {
+    sandbox.file("data", contents(BLOCK));
+    let script = r#"umask 027; cat data | "$@""#;
+    let run = sandbox.with(["--name={peer}", "1", "-"]).in_shell(script).run();
+    run.stores_what(&numbered(0..1), |path| {
+        assert_same(path, contents(BLOCK));
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640);
+    });
 });

@@ -11,13 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use common::mounts::{with_mounts, with_mounts_checked};
-use common::paths::{default_paths, paths_of};
+use common::paths::{default_paths, numbered, paths_of};
 use common::{BLOCK, both, contents, skip};
-
-/// The paths of a run with `--name {peer}`.
-fn numbered(peers: usize) -> Vec<Vec<u8>> {
-    paths_of(0..peers, |peer| format!("received-files/{peer}"))
-}
 
 const NUMBERED: [&str; 4] = ["--name", "{peer}", "3", "data"];
 
@@ -26,13 +21,13 @@ both!(a_lost_report_is_an_error_and_the_copies_are_there, |sandbox| {
     sandbox.file("data", contents);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let run = sandbox.with(NUMBERED).stdout(full).run();
-    run.loses_its_report(&numbered(3), contents, "No space left on device");
+    run.loses_its_report(&numbered(0..3), contents, "No space left on device");
 
     // As a pipe whose reader has gone, but for whoever else may have inherited that end just now.
     let (reader, writer) = UnixStream::pair().unwrap();
     reader.shutdown(Shutdown::Both).unwrap();
     let run = sandbox.with(NUMBERED).stdout(OwnedFd::from(writer)).run();
-    run.loses_its_report(&numbered(3), contents, "Broken pipe");
+    run.loses_its_report(&numbered(0..3), contents, "Broken pipe");
 });
 
 both!(closed_standard_streams_harm_no_copy, |sandbox| {
@@ -41,7 +36,7 @@ both!(closed_standard_streams_harm_no_copy, |sandbox| {
     for closed in ["<&-", "2>&-", "<&- 2>&-", "2>/dev/full"] {
         let script = format!(r#"exec "$@" {closed}"#);
         let invocation = sandbox.with(["-q"].into_iter().chain(NUMBERED)).in_shell(&script);
-        invocation.run().quietly().stores(&numbered(3), contents);
+        invocation.run().quietly().stores(&numbered(0..3), contents);
     }
 });
 
@@ -51,7 +46,7 @@ both!(a_closed_standard_stream_that_is_needed_is_an_error, |sandbox| {
     let run = sandbox.with(["2", "-"]).in_shell(r#"exec "$@" <&-"#).run();
     run.refuses(1, "cannot open standard input: Bad file descriptor");
     let invocation = sandbox.with(NUMBERED).in_shell(r#"exec "$@" >&-"#).stdout(Stdio::null());
-    invocation.run().loses_its_report(&numbered(3), contents, "Bad file descriptor");
+    invocation.run().loses_its_report(&numbered(0..3), contents, "Bad file descriptor");
 });
 
 both!(a_limit_of_file_size_is_an_error_and_no_death, |sandbox| {

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use common::both;
+use common::paths::numbered;
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 
@@ -34,8 +35,12 @@ both!(too_few_or_too_many_arguments, |sandbox| {
     let missing = "the following required arguments were not provided: ";
     for (args, why) in [
         (&[][..], format!("{missing}<NUMBER_OF_PEERS> <FILE>")),
-        (&["2"], format!("{missing}<FILE>")),
-        (&["2", "data", "data"], "unexpected argument 'data' found".into()),
+        (&["2"], format!("{missing}<FILE>; - is standard input")),
+        (
+            &["2", "data", "to"],
+            "unexpected argument 'to' found; there is one FILE, and --dir".into(),
+        ),
+        (&["data", "2"], "it is not a number from 1 to 10000; it comes before FILE".into()),
         (&["2", "data", "-q", "x"], "unexpected argument 'x' found".into()),
         (&["2", "data", "--dir"], "a value is required for '--dir <DIR>'".into()),
         (&["2", "data", "--name"], "a value is required for '--name <TEMPLATE>'".into()),
@@ -51,7 +56,25 @@ both!(options_that_there_are_not, |sandbox| {
         sandbox.run([option, "2", "data"]).refuses(2, "; see ");
     }
     sandbox.run(["--qiuet", "2", "data"]).refuses(2, "a similar argument exists: '--quiet'");
-    sandbox.run(["-q", "-q", "2", "data"]).refuses(2, "cannot be used multiple times");
+});
+
+both!(the_last_of_an_option_given_twice_counts, |sandbox| {
+    sandbox.file("data", b"contents");
+    let run = sandbox.run(["-q", "-q", "--name={pid}", "--name={peer}", "2", "data"]);
+    run.quietly().stores(&numbered(0..2), b"contents");
+});
+
+both!(help_that_cannot_be_printed_is_an_error, |sandbox| {
+    let run = sandbox.with(["--help"]).in_shell(r#"exec "$@" > /dev/full"#).run();
+    run.refuses(1, "cannot write to standard output: No space left on device");
+});
+
+both!(a_negative_number_is_wrong_for_the_option_that_it_is_given_to, |sandbox| {
+    sandbox.file("data", b"contents");
+    sandbox.run(["2", "data", "--timeout", "-1"]).refuses(2, "'-1' for '--timeout <SECONDS>'");
+    if sandbox.is_sharedmem() {
+        sandbox.run(["2", "data", "--blocks", "-1"]).refuses(2, "'-1' for '--blocks <COUNT>'");
+    }
 });
 
 both!(the_ring_is_sharedmem_s_only, |sandbox| {
@@ -166,7 +189,7 @@ both!(the_help_fits_80_columns_and_names_every_option, |sandbox| {
 both!(the_long_help_has_examples_and_the_short_one_names_it, |sandbox| {
     let example = format!("zcat model.bin.gz | {} --file-name model.bin 8 -", sandbox.program());
     sandbox.run(["--help"]).prints(contains(example.as_str()).and(contains("Exit status:")));
-    sandbox.run(["-h"]).prints(contains("--help says more, with examples."));
+    sandbox.run(["-h"]).prints(contains("see more with '--help'"));
 });
 
 both!(the_version_is_for_standard_output, |sandbox| {

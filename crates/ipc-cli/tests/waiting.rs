@@ -3,16 +3,12 @@
 
 mod common;
 
-use common::paths::paths_of;
+use common::paths::numbered;
 use common::paused::{Fifo, await_standstill, resume, stop, stop_midway};
 use common::{BEYOND_ALL_BUFFERS, both, contents};
 
 const SIZE: usize = 32 << 20;
 const KILLED: &str = "it was killed, because it did nothing for 500ms";
-
-fn numbered(peers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
-    paths_of(peers, |peer| format!("received-files/{peer}"))
-}
 
 /// The arguments of a run to three peers, beside `more`.
 fn to_three<'a>(more: &[&'a str], file: &'a str) -> Vec<&'a str> {

@@ -33,6 +33,16 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The kernel refuses another process.
+    #[error("cannot fork more than {forked} of {peers} peers")]
+    Fork {
+        /// How many there were by then; they have been ended.
+        forked: usize,
+        /// How many there were to be.
+        peers: PeerCount,
+        /// Why it was refused.
+        source: io::Error,
+    },
     /// The source is of a kind that is not copied by name.
     #[error("cannot copy {path:?}: it is {kind}{advice}")]
     NotCopyable {
@@ -81,8 +91,8 @@ pub enum Error {
     },
     /// The copies surely do not fit.
     #[error(
-        "{peers} copies of {} need {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
-        ByteSize(*size), ByteSize(*needed), ByteSize(*available)
+        "{} of {} need {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
+        copies(*peers), ByteSize(*size), ByteSize(*needed), ByteSize(*available)
     )]
     NoRoom {
         /// Number of copies.
@@ -123,6 +133,10 @@ pub enum Error {
     /// The server is gone, so nobody will say whether the copy is whole.
     #[error("the server ended before the copy was committed")]
     ServerGone,
+}
+
+fn copies(count: u32) -> String {
+    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
 }
 
 impl Error {

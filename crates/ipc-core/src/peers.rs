@@ -129,7 +129,7 @@ impl<'s> Peers<'s> {
     /// if that returns `Ok`.
     ///
     /// # Errors
-    /// As [`fork`]; no peer is left once this is dropped then.
+    /// [`Error::Fork`], or as [`fork`]; no peer is left once this is dropped then.
     pub(crate) fn fork(
         &mut self,
         keep: &[BorrowedFd<'_>],
@@ -152,7 +152,12 @@ impl<'s> Peers<'s> {
             };
             // SAFETY: A peer has its link and what the caller keeps for it; all else it opens itself,
             // as the documentation of `Transport` asks of transports.
-            let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) }?;
+            let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) };
+            let (forked, peers) = (self.peers.len(), self.count);
+            let child = child.map_err(|error| match error {
+                Error::System { source, .. } => Error::Fork { forked, peers, source },
+                error => error,
+            })?;
             let (stage, link) = (Stage::Receiving, Some(link));
             let (digest, elapsed) = (None, Duration::ZERO);
             self.peers.push(Peer { child, stage, link, digest, is_detached: false, elapsed });

@@ -96,7 +96,8 @@ impl Source {
 
     /// Takes an open descriptor, standard input say, as a source under `name`.
     ///
-    /// It is read from where it stands to its end, whatever its kind.
+    /// It is read from where it stands to its end, whatever its kind. Unless it is a regular file, the
+    /// permissions are those of a new file: those of a pipe are its own.
     ///
     /// # Errors
     /// [`Error::Path`] if it cannot be examined, [`Error::NotCopyable`] for a directory.
@@ -112,7 +113,12 @@ impl Source {
             });
         }
         let path = path.to_owned();
-        Ok(Self::new(fd, &path, name, None, &stat))
+        let mut source = Self::new(fd, &path, name, None, &stat);
+        if !source.is_regular() {
+            // That of a pipe says nothing of what comes through it.
+            source.header.mode = 0o666;
+        }
+        Ok(source)
     }
 
     fn new(fd: OwnedFd, path: &Path, name: FileName, size: Option<u64>, stat: &Stat) -> Self {

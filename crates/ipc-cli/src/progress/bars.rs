@@ -3,13 +3,9 @@
 use std::io;
 
 use console::{StyledObject, style, truncate_str};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::process::getpgrp;
-use rustix::termios::{tcgetpgrp, tcgetwinsize};
+use rustix::termios::tcgetwinsize;
 
-use super::Canvas;
 use super::frame::{Frame, State};
-use crate::message::message;
 
 /// Up to so many peers each have a bar.
 const MOST: usize = 10;
@@ -23,65 +19,8 @@ const WIDE: usize = 72;
 /// Columns of the words behind a bar.
 const WORDS: usize = 40;
 
-/// Bars on standard error.
-pub(super) struct Bars {
-    program: &'static str,
-    /// All lines at once, so that each frame is drawn as a whole.
-    screen: ProgressBar,
-    /// Never drawn; it knows the rate.
-    total: ProgressBar,
-    is_shown: bool,
-}
-
-impl Bars {
-    /// Bars that nobody sees before the first is due.
-    pub(super) fn new(program: &'static str) -> Self {
-        let screen = ProgressBar::hidden();
-        // The template is right; if it were not, there would be a bar instead.
-        if let Ok(lines) = ProgressStyle::with_template("{msg}") {
-            screen.set_style(lines);
-        }
-        Self { program, screen, total: ProgressBar::hidden(), is_shown: false }
-    }
-
-    /// In the background, lets go of what has been drawn: others may have written below it since, and to
-    /// draw or clear would go over that.
-    fn leave_to_others(&mut self) {
-        if self.is_shown && !is_in_foreground() {
-            self.screen.set_draw_target(ProgressDrawTarget::hidden());
-            self.is_shown = false;
-        }
-    }
-}
-
-impl Canvas for Bars {
-    fn draw(&mut self, frame: &Frame, is_due: bool) {
-        self.total.set_position(frame.done_by_all());
-        self.leave_to_others();
-        if !is_due || !is_in_foreground() {
-            return;
-        }
-        if !self.is_shown {
-            self.screen.set_draw_target(ProgressDrawTarget::stderr());
-            self.is_shown = true;
-        }
-        let (columns, rows) = size();
-        self.screen.set_message(lines(frame, self.total.per_sec(), columns, rows).join("\n"));
-    }
-
-    fn say(&mut self, text: &str) {
-        self.leave_to_others();
-        self.screen.suspend(|| message(self.program, text));
-    }
-
-    fn clear(&mut self) {
-        self.leave_to_others();
-        self.screen.finish_and_clear();
-    }
-}
-
 /// What a window of this size shows, at this rate of all peers together in bytes per second.
-fn lines(frame: &Frame, rate: f64, columns: usize, rows: usize) -> Vec<String> {
+pub(super) fn lines(frame: &Frame<'_>, rate: f64, columns: usize, rows: usize) -> Vec<String> {
     // One line is the total's, and one should stay of what was there before.
     let room = rows.saturating_sub(2);
     let all = frame.peers.len();
@@ -103,7 +42,9 @@ fn lines(frame: &Frame, rate: f64, columns: usize, rows: usize) -> Vec<String> {
     });
     let part = frame.total().map(|total| (frame.done_by_all(), total));
     let name = format!("{:<width$}", "total", width = "peer ".len() + digits);
-    let total = line(&name, part, &style(frame.tell_total(rate)), columns);
+    // Behind the name, and the percentage.
+    let room = columns.saturating_sub(name.len() + " 100% ".len());
+    let total = line(&name, part, &style(frame.tell_total(rate, room)), columns);
     let lines = counts.into_iter().chain(peers).chain([total]);
     lines.map(|line| truncate_str(&line, columns, "").into_owned()).collect()
 }
@@ -136,16 +77,9 @@ fn share(done: u64, total: u64, parts: usize) -> usize {
 }
 
 /// Columns and rows of the terminal.
-fn size() -> (usize, usize) {
+pub(super) fn size() -> (usize, usize) {
     let size = tcgetwinsize(io::stderr()).ok().filter(|size| size.ws_col > 0);
     size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
-}
-
-/// Whether the terminal is this program's to draw on. One that runs in the background would draw into what
-/// others print.
-fn is_in_foreground() -> bool {
-    // Of a terminal that is not the one that controls it, nobody can say; then it is nobody else's either.
-    tcgetpgrp(io::stderr()).map_or(true, |foreground| foreground == getpgrp())
 }
 
 #[cfg(test)]
@@ -153,17 +87,18 @@ mod tests {
     use super::*;
     use ipc_core::{Activity, PeerId, PeerProgress};
 
-    /// A frame of `peers` that each have done half of what there is to do.
-    fn halfway(peers: u32) -> Frame {
+    /// What is shown of `peers` that each have done half of what there is to do.
+    fn halfway(peers: u32, rate: f64, columns: usize, rows: usize) -> Vec<String> {
         let (done, activity, is_detached) = (50 << 20, Activity::Working, false);
         let peer = |id| PeerProgress { id: PeerId(id), pid: 1, done, activity, is_detached };
-        Frame::new(&(0..peers).map(peer).collect::<Vec<_>>(), Some(100 << 20))
+        let peers: Vec<_> = (0..peers).map(peer).collect();
+        lines(&Frame { peers: &peers, each: Some(100 << 20) }, rate, columns, rows)
     }
 
     #[test]
     fn a_wide_window_has_bars() {
         assert_eq!(
-            lines(&halfway(2), 1_048_576.0, 80, 24),
+            halfway(2, 1_048_576.0, 80, 24),
             [
                 "peer 0 [============>            ]  50% 50.0 MiB",
                 "peer 1 [============>            ]  50% 50.0 MiB",
@@ -184,7 +119,7 @@ mod tests {
             (1000, 40, 24, 6),
             (1000, 1, 1, 2),
         ] {
-            let lines = lines(&halfway(peers), 1e9, columns, rows);
+            let lines = halfway(peers, 1e9, columns, rows);
             assert_eq!(lines.len(), expected, "{peers} in {columns} x {rows}: {lines:#?}");
             assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:#?}");
         }

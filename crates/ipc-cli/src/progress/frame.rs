@@ -13,11 +13,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A peer that is behind by less than this is not worth a word: a few rings.
 const GAP: u64 = 8 << 20;
 
+/// How many peers a line tells of, beside the whole.
+const FEW: usize = 3;
+
 /// How far all peers have come.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(super) struct Frame<'e> {
     /// All of them, by number.
-    pub(super) peers: Vec<PeerProgress>,
+    pub(super) peers: &'e [PeerProgress],
     /// Bytes that each has to do, if that is known.
     pub(super) each: Option<u64>,
 }
@@ -40,18 +43,15 @@ impl State {
     fn rank(self) -> u8 {
         match self {
             Self::Awaited(_) => 0,
-            Self::Detached | Self::Working => 1,
-            Self::Failed => 2,
-            Self::Stored => 3,
+            Self::Detached => 1,
+            Self::Working => 2,
+            Self::Failed => 3,
+            Self::Stored => 4,
         }
     }
 }
 
-impl Frame {
-    pub(super) fn new(peers: &[PeerProgress], each: Option<u64>) -> Self {
-        Self { peers: peers.to_owned(), each }
-    }
-
+impl Frame<'_> {
     pub(super) fn state(&self, peer: &PeerProgress) -> State {
         match peer.activity {
             Activity::Stored => State::Stored,
@@ -142,17 +142,33 @@ impl Frame {
         [all].into_iter().chain(parts).collect::<Vec<_>>().join(", ")
     }
 
-    /// How the whole is getting on, at this rate in bytes per second.
-    pub(super) fn tell_total(&self, rate: f64) -> String {
-        let done = self.done_by_all();
-        let mut text = ByteSize(done).to_string();
-        if rate >= 1.0 {
-            text.push_str(&format!(", {}/s", bytes(rate)));
-            if let Some(left) = self.total().map(|total| total.saturating_sub(done)) {
-                text.push_str(&format!(", {} left", time(left, rate)));
-            }
+    /// All of it on one line, at this rate in bytes per second.
+    pub(super) fn tell_all(&self, rate: f64) -> String {
+        let percent = self.percent().map_or_else(String::new, |percent| format!("{percent}%, "));
+        let total = self.tell_total(rate, usize::MAX);
+        let mut text = format!("{percent}{total}; {}", self.tell_counts());
+        let slowest = self.slowest(FEW).into_iter();
+        for peer in slowest.filter(|peer| self.state(peer).rank() < State::Working.rank()) {
+            text.push_str(&format!("; peer {}: {}", peer.id, self.tell(peer)));
         }
         text
+    }
+
+    /// How the whole is getting on, at this rate in bytes per second, in so many columns at most.
+    pub(super) fn tell_total(&self, rate: f64, columns: usize) -> String {
+        let done = self.done_by_all();
+        let left = self.total().map(|total| total.saturating_sub(done));
+        let is_known = rate >= 1.0;
+        let parts = [
+            Some(ByteSize(done).to_string()),
+            is_known.then(|| format!("{}/s", bytes(rate))),
+            left.filter(|_| is_known).map(|left| format!("{} left", time(left, rate))),
+        ];
+        let mut parts: Vec<_> = parts.into_iter().flatten().collect();
+        while parts.len() > 1 && parts.join(", ").len() > columns {
+            parts.pop();
+        }
+        parts.join(", ")
     }
 }
 
@@ -179,8 +195,8 @@ mod tests {
         PeerProgress { id: PeerId(id), pid: 100 + id, done, activity, is_detached: false }
     }
 
-    fn frame(peers: &[PeerProgress]) -> Frame {
-        Frame::new(peers, Some(100 * MIB))
+    fn frame(peers: &[PeerProgress]) -> Frame<'_> {
+        Frame { peers, each: Some(100 * MIB) }
     }
 
     #[test]
@@ -236,11 +252,13 @@ mod tests {
             peer(2, 130 * MIB, Activity::Working),
         ];
         let mut frame = frame(&peers);
-        assert_eq!(frame.tell_total(0.0), "150.0 MiB");
+        assert_eq!(frame.tell_total(0.0, 80), "150.0 MiB");
         let rate = 10.0 * 1024.0 * 1024.0;
-        assert_eq!(frame.tell_total(rate), "150.0 MiB, 10.0 MiB/s, 5 s left");
+        assert_eq!(frame.tell_total(rate, 80), "150.0 MiB, 10.0 MiB/s, 5 s left");
+        assert_eq!(frame.tell_total(rate, 30), "150.0 MiB, 10.0 MiB/s");
+        assert_eq!(frame.tell_total(rate, 5), "150.0 MiB");
         frame.each = None;
-        assert_eq!(frame.tell_total(rate), "180.0 MiB, 10.0 MiB/s");
+        assert_eq!(frame.tell_total(rate, 80), "180.0 MiB, 10.0 MiB/s");
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub(crate) fn default_paths(peers: usize, name: impl AsRef<OsStr>) -> Vec<Vec<u8
     vec![[prefix.as_bytes(), name.as_ref().as_bytes()].concat(); peers]
 }
 
+/// The paths of these peers by `--name {peer}`.
+pub(crate) fn numbered(peers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
+    paths_of(peers, |peer| format!("received-files/{peer}"))
+}
+
 /// The paths that `path` has for each peer.
 pub(crate) fn paths_of<P: Into<Vec<u8>>>(
     peers: impl IntoIterator<Item = usize>,

@@ -95,6 +95,14 @@ impl<'s> Run<'s> {
         self
     }
 
+    /// It wrote to this file where it is, and that is looked at by the case.
+    pub(crate) fn writing_into(mut self, path: &str) -> Self {
+        let path = self.resolve(Path::new(path));
+        let after = self.after.get(&path).copied();
+        self.before.extend(after.map(|entry| (path, entry)));
+        self
+    }
+
     /// What it printed on standard output.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8(self.assert.get_output().stdout.clone()).unwrap()
