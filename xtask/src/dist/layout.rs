@@ -42,6 +42,12 @@ pub(crate) fn lay_out(release: &Release, programs: &[(Program, PathBuf)]) -> Res
     for document in DOCUMENTS {
         write(&documents.join(document), read(&build::workspace().join(document))?, 0o644)?;
     }
+    // README leads there.
+    for entry in fs::read_dir(build::workspace().join("docs")).context("cannot list docs")? {
+        let path = entry?.path();
+        let name = path.file_name().context("a file has a name")?;
+        write(&documents.join("docs").join(name), read(&path)?, 0o644)?;
+    }
     write(&documents.join("THIRD-PARTY"), notices::text(release)?, 0o644)
 }
 
