@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Parser;
 
 use crate::args::{CommonArgs, SharedMemoryArgs, SocketArgs};
-use crate::usage::one_line;
+use crate::usage::what_is_wrong;
 
 /// `data` is a command line as `/proc/PID/cmdline` has it: arguments, the program's name first, with a
 /// NUL between them.
@@ -15,20 +15,24 @@ use crate::usage::one_line;
 pub fn arguments(data: &[u8]) {
     let arguments = || data.split(|&byte| byte == 0).map(OsStr::from_bytes);
     if arguments().next() == Some(OsStr::new("sharedmem")) {
-        check(SharedMemoryArgs::try_parse_from(arguments()), |args| &args.common);
+        check("sharedmem", SharedMemoryArgs::try_parse_from(arguments()), |args| &args.common);
     } else {
-        check(SocketArgs::try_parse_from(arguments()), |args| &args.common);
+        check("socket", SocketArgs::try_parse_from(arguments()), |args| &args.common);
     }
 }
 
-fn check<A: Parser>(parsed: Result<A, clap::Error>, common: impl Fn(&A) -> &CommonArgs) {
+fn check<A: Parser>(
+    program: &str,
+    parsed: Result<A, clap::Error>,
+    common: impl Fn(&A) -> &CommonArgs,
+) {
     match parsed {
         Ok(args) => {
             let _ = common(&args).on_slow();
             let contradiction = common(&args).contradiction();
             contradiction.into_iter().for_each(assert_one_line);
         }
-        Err(error) if error.use_stderr() => assert_one_line(&one_line(&error.to_string())),
+        Err(error) if error.use_stderr() => assert_one_line(&what_is_wrong(program, &error)),
         // The help or the version.
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -37,7 +37,7 @@ pub(crate) fn usage(program: &str, text: &str) -> ExitCode {
 }
 
 /// What is wrong with the arguments, on one line.
-fn what_is_wrong(program: &str, error: &clap::Error) -> String {
+pub(crate) fn what_is_wrong(program: &str, error: &clap::Error) -> String {
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(argument)) => argument.as_str(),
         _ => "",
@@ -72,7 +72,7 @@ fn hint(error: &clap::Error, argument: &str) -> &'static str {
 }
 
 /// What clap says in several lines, without the usage, which `--help` has.
-pub(crate) fn one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     // The last one, as what was typed is repeated before it.
     let text = text.rsplit_once("\n\nUsage: ").map_or(text, |(said, _)| said);
