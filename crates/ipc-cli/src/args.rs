@@ -167,7 +167,7 @@ Examples:
       {program} 3 model.bin
 
   One copy on each of four disks, read back and compared:
-      {program} --verify --dir '/mnt/disk{{peer}}' --name '{{name}}' 4 model.bin
+      {program} --verify --dir 'disk{{peer}}' --name '{{name}}' 4 model.bin
 
   Unpack once, store eight times:
       zcat model.bin.gz | {program} --file-name model.bin 8 -

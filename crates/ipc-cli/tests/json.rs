@@ -205,14 +205,19 @@ both!(a_manifest_that_cannot_be_written_is_the_runs_error, |sandbox| {
     let object = object(&run);
     assert_eq!(object["error"]["errno"], "ENOSPC");
     assert_eq!(of_peers(&object, "outcome"), ["stored", "stored"]);
+    run.stores_but(
+        &numbered(0..2),
+        contents(SIZE),
+        r#"cannot write to "/dev/full": No space left"#,
+    );
 });
 
 both!(an_object_that_cannot_be_delivered_is_a_failure, |sandbox| {
     sandbox.file("data", contents(SIZE));
     let script = r#"exec "$@" > /dev/full"#;
     let run = sandbox.with(["--json", "--name={peer}", "2", "data"]).in_shell(script).run();
-    assert!(!run.is_success());
-    let _ = run.says("cannot write to standard output: No space left on device");
+    let run = run.listing_itself();
+    run.loses_its_report(&numbered(0..2), contents(SIZE), "No space left on device");
 });
 
 both!(wrong_arguments_print_no_object, |sandbox| {

@@ -44,6 +44,46 @@ fn the_first_example_does_what_the_readme_says() {
 }
 
 #[test]
+fn the_examples_of_the_help_work() {
+    for program in ["socket", "sharedmem"] {
+        let directory = directory();
+        let help = run(directory.path(), &format!("{program} --help"));
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        let (examples, _) = examples.split_once("Exit status:").unwrap();
+        let commands: Vec<_> =
+            examples.lines().filter_map(|line| line.strip_prefix("      ")).collect();
+        assert!(commands.len() > 4, "{help}");
+        run(directory.path(), "seq 1000000 > model.bin && gzip --keep model.bin");
+        for command in commands.into_iter().filter(|command| is_possible(command)) {
+            run(directory.path(), command);
+        }
+    }
+}
+
+#[test]
+fn the_table_of_options_is_that_of_the_programs() {
+    let readme = include_str!("../../../README.md");
+    let commands = [ipc_cli::socket_command(), ipc_cli::sharedmem_command()];
+    let mut options: Vec<_> = commands
+        .iter()
+        .flat_map(|command| command.get_arguments())
+        .filter_map(|argument| argument.get_long())
+        .map(|long| format!("--{long}"))
+        .chain(["--help", "--version"].map(Into::into))
+        .collect();
+    options.sort();
+    options.dedup();
+    let rows = readme.lines().filter(|line| line.starts_with("| `-"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let words = cells.flat_map(|cell| cell.split(['`', ' ', ',', '|']));
+    let mut documented: Vec<_> =
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect();
+    documented.sort();
+    documented.dedup();
+    assert_eq!(documented, options);
+}
+
+#[test]
 #[should_panic(expected = "README.md says")]
 fn an_example_that_prints_something_else_is_found() {
     run_all(&parse("```console\n$ echo pid-12_a in 0.5 s\npid-7_a in 0.4 s\n```\n"));
@@ -89,31 +129,43 @@ fn parse(text: &str) -> Vec<Example> {
 
 /// Runs the examples one after the other in one new directory.
 fn run_all(examples: &[Example]) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let licence = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../LICENSE-APACHE");
     std::fs::copy(licence, directory.path().join("LICENSE-APACHE")).unwrap();
-    for example in examples {
-        let words = || example.command.split_whitespace();
-        let rare = RARE_TOOLS.iter().find(|&&tool| words().any(|word| word == tool));
-        match rare.filter(|tool| !succeeds(&[tool], "--version")) {
-            Some(tool) => skip(&example.command, &format!("there is no {tool}")),
-            None => example.check(directory.path()),
-        }
-    }
+    let possible = examples.iter().filter(|example| is_possible(&example.command));
+    possible.for_each(|example| example.check(directory.path()));
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Whether the tools of a command are here.
+fn is_possible(command: &str) -> bool {
+    let words = || command.split_whitespace();
+    let rare = RARE_TOOLS.iter().find(|&&tool| words().any(|word| word == tool));
+    let missing = rare.filter(|tool| !succeeds(&[tool], "--version"));
+    missing.inspect(|tool| skip(command, &format!("there is no {tool}"))).is_none()
+}
+
+/// What a command prints, which must succeed, on standard output and standard error.
+fn run(directory: &Path, command: &str) -> String {
+    // In one pipe, the lines of both keep their order.
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1\n{command}")])
+        .current_dir(directory)
+        .env("PATH", path())
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "$ {command}\n{printed}{}", output.status);
+    printed
 }
 
 impl Example {
     fn check(&self, directory: &Path) {
-        // In one pipe, the lines of standard output and standard error keep their order.
-        let output = Command::new("sh")
-            .args(["-c", &format!("exec 2>&1\n{}", self.command)])
-            .current_dir(directory)
-            .env("PATH", path())
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap();
-        let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "$ {}\n{printed}{}", self.command, output.status);
+        let printed = run(directory, &self.command);
         let (lines, expected): (Vec<_>, _) = (printed.lines().collect(), &self.output);
         let is_same = lines.len() == expected.len()
             && lines.iter().zip(expected).all(|(line, expected)| is_like(line, expected));

@@ -158,9 +158,13 @@ impl<'s> Run<'s> {
 
     /// All copies are there, but the list of them could not be delivered.
     pub(crate) fn loses_its_report(self, paths: &[Vec<u8>], contents: &[u8], why: &str) {
+        self.stores_but(paths, contents, &format!("cannot write to standard output: {why}"));
+    }
+
+    /// Exit 1: all copies are there, but something else has failed.
+    pub(crate) fn stores_but(self, paths: &[Vec<u8>], contents: &[u8], why: &str) {
         let summary = self.summary(paths.len(), paths.len());
-        let why = line_with(&format!("cannot write to standard output: {why}"));
-        let run = self.ends(1, &[summary, vec![why]].concat());
+        let run = self.ends(1, &[summary, vec![line_with(why)]].concat());
         run.has_stored(paths).iter().for_each(|path| assert_same(path, contents));
     }
 
