@@ -23,9 +23,9 @@ use self::cell::Cell;
 use self::experiments::Experiment;
 use self::scene::Scene;
 use self::tool::Tool;
-use crate::e2e::leftovers;
 use crate::installed::is_installed;
-use crate::sweep::place::Place;
+use crate::leftovers;
+use crate::place::Place;
 use crate::{build, processes};
 
 #[derive(Debug, clap::Args)]

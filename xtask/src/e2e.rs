@@ -1,12 +1,11 @@
 //! Both programs run as a user would run them, and all that can be seen from outside is checked.
 //!
 //! The list of cases is in `cases.rs`; a case runs its program in a fresh directory (`scene.rs`) and
-//! looks at what the run came to (`ended.rs`) and what it left behind (`leftovers.rs`).
+//! looks at what the run came to (`ended.rs`) and what it left behind (`../leftovers.rs`).
 
 mod cases;
 mod ended;
 mod faults;
-pub(crate) mod leftovers;
 mod memory;
 mod scene;
 mod sources;
@@ -18,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use self::cases::Case;
 use self::scene::Scene;
 use crate::build::{self, Program};
+use crate::leftovers;
 use crate::processes;
 use crate::table::Table;
 

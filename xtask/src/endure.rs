@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wait4::Wait4;
 
 use crate::build::{self, Program};
-use crate::e2e::leftovers;
+use crate::leftovers;
 use crate::table::Table;
 use crate::{files, network};
 

@@ -16,8 +16,8 @@ use self::cases::Case;
 use self::document::Document;
 use self::lan::Lan;
 use self::scene::Scene;
-use crate::e2e::leftovers;
 use crate::installed::is_installed;
+use crate::leftovers;
 use crate::table::Table;
 use crate::{build, processes};
 

@@ -1,6 +1,7 @@
 //! What is done with the workspace beside compiling it: `cargo xtask --help`.
 #![allow(clippy::print_stdout, reason = "tables and results are what it is run for")]
 
+mod attach;
 mod bench;
 mod build;
 mod compare;
@@ -9,14 +10,18 @@ mod e2e;
 mod endure;
 mod files;
 mod installed;
+mod leftovers;
 mod machines;
 mod model;
 mod mounts;
 mod network;
 mod picture;
+mod place;
 mod processes;
+mod session;
 mod sweep;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -3,23 +3,19 @@
 //!
 //! A case (`case.rs`) is run untouched to learn which calls its processes make (`survey.rs`). Each call
 //! and each of its errors (`faults.rs`) make a series (`point.rs`): the first such call is hit, then the
-//! second, until a run has no more of them (`walk.rs`). A run (`launch.rs`, `attach.rs`) is under strace (`trace.rs`),
-//! in a session of its own (`session.rs`) and on a place of its own (`place.rs`), so that whatever it
+//! second, until a run has no more of them (`walk.rs`). A run (`launch.rs`, `../attach.rs`) is under strace
+//! (`../trace.rs`), in a session of its own (`../session.rs`) and on a place of its own (`../place.rs`), so that whatever it
 //! leaves is known to be its own; `verdict.rs` judges it and `tally.rs` counts.
 //!
 //! What strace cannot do is a transfer that is real but short: `retval=` only says that bytes have moved.
 //! A stream comes through a pipe in pieces, and sockets are full now and then; the rest is the tests'.
 
-pub(crate) mod attach;
 mod case;
 mod faults;
 mod launch;
-pub(crate) mod place;
 mod point;
-mod session;
 mod survey;
 mod tally;
-pub(crate) mod trace;
 mod verdict;
 mod walk;
 
@@ -32,12 +28,12 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use self::case::Case;
-use self::place::Place;
 use self::point::Series;
 use self::tally::Tally;
 use self::walk::Extent;
 use crate::build::{self, Program};
-use crate::e2e::leftovers;
+use crate::place::Place;
+use crate::{leftovers, trace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

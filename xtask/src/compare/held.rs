@@ -18,7 +18,7 @@ use super::running::{Ended, Running};
 use super::scene::{SOURCE, Scene};
 use super::tool::{COPIES, Tool};
 use crate::processes;
-use crate::sweep::{attach, trace};
+use crate::{attach, trace};
 
 /// Every call by which a file is read.
 pub(crate) const READS: &str = "read,readv,pread64,preadv,preadv2,sendfile,splice,copy_file_range";

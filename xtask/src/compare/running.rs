@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::e2e::leftovers;
+use crate::leftovers;
 use crate::processes;
 
 /// How long a pause is between two looks at processes.

@@ -14,7 +14,7 @@ use super::held::Held;
 use super::running::{Ended, Running};
 use super::tool::{COPIES, Source, Tool, target};
 use crate::files;
-use crate::sweep::place::Place;
+use crate::place::Place;
 
 /// The name of the source.
 pub(crate) const SOURCE: &str = "source";

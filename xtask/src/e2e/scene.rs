@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use wait4::Wait4;
 
 use super::ended::Ended;
-use super::leftovers;
 use crate::build::Program;
+use crate::leftovers;
 use crate::{files, processes};
 
 /// Where a case takes place. All paths are relative to its directory.

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::case::{Case, Source};
-use super::place::Place;
 use super::point::Target;
-use super::session::Session;
-use super::{attach, trace};
 use crate::build::Program;
+use crate::place::Place;
+use crate::session::Session;
+use crate::{attach, trace};
 
 /// A run that takes longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);

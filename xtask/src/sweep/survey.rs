@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use super::case::Case;
 use super::faults;
 use super::launch::{Aim, Ended, launch};
-use super::place::Place;
 use super::point::{Action, Series, Target};
-use super::trace::{self, Call};
 use super::verdict;
 use crate::build::Program;
+use crate::place::Place;
+use crate::trace::{self, Call};
 
 /// Runs that are looked at: which calls there are is a matter of chance where processes wait for each
 /// other.

@@ -9,10 +9,10 @@ use anyhow::{Result, ensure};
 use super::case::{Case, OLDER};
 use super::faults;
 use super::launch::Ended;
-use super::place::{Place, files_below};
 use super::point::{Action, Series, Target};
 use crate::build::Program;
 use crate::network;
+use crate::place::{Place, files_below};
 
 /// What is wrong with a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::launch::{Aim, launch};
-use super::place::Place;
 use super::point::Series;
 use super::trace;
 use super::verdict::{self, Verdict};
+use crate::place::Place;
 
 /// Which numbers of a series are tried.
 #[derive(Debug, Clone, Copy)]

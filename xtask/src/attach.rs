@@ -12,9 +12,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, kill_process};
 
-use super::session::{PAUSE, Session};
-use super::trace;
 use crate::processes::{self, children};
+use crate::session::{PAUSE, Session};
+use crate::trace;
 
 /// What every process does first; nothing can go wrong with it.
 const BIRTH: &str = "set_robust_list";
