@@ -1,11 +1,12 @@
 //! Every system call of both programs fails once, with each error that it can have, and kills its
 //! process once, in a run for each; and what comes of the run is checked.
 //!
-//! A case (`case.rs`) is run untouched to learn which calls its processes make (`survey.rs`). Each call
-//! and each of its errors (`faults.rs`) make a series (`point.rs`): the first such call is hit, then the
-//! second, until a run has no more of them (`walk.rs`). A run (`launch.rs`, `../attach.rs`) is under strace
-//! (`../trace.rs`), in a session of its own (`../session.rs`) and on a place of its own (`../place.rs`), so that whatever it
-//! leaves is known to be its own; `verdict.rs` judges it and `tally.rs` counts.
+//! A case (`case.rs`) is run untouched to learn which calls its processes make (`survey.rs`). Each
+//! call and each of its errors (`faults.rs`) make a series (`point.rs`): the first such call is hit,
+//! then the second, until a run has no more of them (`walk.rs`). A run (`launch.rs`, `../attach.rs`)
+//! is under strace (`../trace.rs`), in a session of its own (`../session.rs`) and on a place of its
+//! own (`../place.rs`), so that whatever it leaves is known to be its own; `verdict.rs` judges it and
+//! `tally.rs` counts.
 //!
 //! What strace cannot do is a transfer that is real but short: `retval=` only says that bytes have moved.
 //! A stream comes through a pipe in pieces, and sockets are full now and then; the rest is the tests'.

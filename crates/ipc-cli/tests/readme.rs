@@ -1,5 +1,5 @@
-//! What README.md and docs/json.md show is what happens: its commands are run in their order, and print what is printed
-//! there.
+//! What README.md and docs/json.md show is what happens: their commands are run in their order, and print
+//! what is printed there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

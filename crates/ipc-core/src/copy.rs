@@ -14,9 +14,9 @@ use crate::{
 /// Copies the job's source to its peers over `transport`.
 ///
 /// Call it after [`Job::check`]: what that refuses fails here later and less clearly, or, where two
-/// peers have one path, leaves one file for both. It forks the peers, so the process must have one thread only; when
-/// it returns, all of them have been reaped. What happens to one peer is in the report, and so is
-/// the reason why a run as a whole was given up ([`Report::aborted`]).
+/// peers have one path, leaves one file for both. It forks the peers, so the process must have one
+/// thread only; when it returns, all of them have been reaped. What happens to one peer is in the
+/// report, and so is the reason why a run as a whole was given up ([`Report::aborted`]).
 ///
 /// # Errors
 /// Only if the run could not begin, or the kernel refuses to say how it ended. No peer is left

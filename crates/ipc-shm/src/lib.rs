@@ -1,9 +1,9 @@
 //! One file to many forked peers over a ring of blocks in POSIX shared memory.
 //!
 //! The server reads the source into the blocks of a ring and raises a *sequence number*; each peer
-//! stores the blocks that are new to it and raises its *number of reads*. A block is filled anew
-//! once every peer that lives, and is not detached, has read it. With one block this is lockstep; with more the server reads
-//! ahead, and a peer stores all that is ready with one `write`.
+//! stores the blocks that are new to it and raises its *number of reads*. A block is filled anew once
+//! every peer that lives, and is not detached, has read it. With one block this is lockstep; with
+//! more the server reads ahead, and a peer stores all that is ready with one `write`.
 //!
 //! | in the segment | written by | meaning |
 //! | --- | --- | --- |
