@@ -9,6 +9,7 @@ use std::process::Command;
 
 use common::paths::{default_paths, numbered, paths_of};
 use common::{BLOCK, Sandbox, both, contents, skip};
+use rustix::process::Signal;
 
 const SIZE: usize = 5 * BLOCK + 7;
 
@@ -91,6 +92,35 @@ both!(a_manifest_that_cannot_be_is_refused_before_any_copy, |sandbox| {
         let args =
             ["--dir=copies", "--name={peer}", "--verify", "--manifest", manifest, "2", "data"];
         sandbox.run(args).refuses(1, why);
+    }
+});
+
+const ARGS: [&str; 5] = ["--verify", "--manifest=B3SUMS", "--name={peer}", "2", "data"];
+
+both!(an_older_manifest_is_replaced, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.file("B3SUMS", b"older");
+    let run = sandbox.run(ARGS).leaving_also("B3SUMS");
+    run.stores(&numbered(0..2), contents(SIZE));
+    let names = names_in(&sandbox.path("B3SUMS"), contents(SIZE));
+    assert_eq!(names, [0, 1].map(|peer| format!("received-files/{peer}")));
+});
+
+both!(a_server_that_is_killed_as_it_replaces_a_manifest_leaves_no_other_name, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    for (call, still_there) in [("unlinkat", true), ("linkat", false)] {
+        sandbox.file("B3SUMS", b"older");
+        let inject = format!("inject={call}:signal=KILL");
+        // The name is given as it is, beside the descriptor of its directory.
+        let Some(invocation) = sandbox.with(ARGS).tampered(&["-e", &inject, "-P", "B3SUMS"]) else {
+            return;
+        };
+        let _ = invocation.start().die_of(Signal::KILL, |_, _| {});
+        let left = std::fs::read_dir(sandbox.path("")).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let names = ["B3SUMS", "data", "received-files"];
+        assert_eq!(left, if still_there { &names[..] } else { &names[1..] }, "{call}");
     }
 });
 
