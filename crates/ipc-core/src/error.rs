@@ -91,8 +91,8 @@ pub enum Error {
     },
     /// The copies surely do not fit.
     #[error(
-        "{} of {} need {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
-        copies(*peers), ByteSize(*size), ByteSize(*needed), ByteSize(*available)
+        "{} {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
+        copies(*peers, *size), ByteSize(*needed), ByteSize(*available)
     )]
     NoRoom {
         /// Number of copies.
@@ -135,8 +135,12 @@ pub enum Error {
     ServerGone,
 }
 
-fn copies(count: u32) -> String {
-    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
+fn copies(count: u32, size: u64) -> String {
+    let size = ByteSize(size);
+    match count {
+        1 => format!("1 copy of {size} needs"),
+        _ => format!("{count} copies of {size} need"),
+    }
 }
 
 impl Error {

@@ -5,7 +5,7 @@ use std::io;
 use console::{StyledObject, style, truncate_str};
 use rustix::termios::tcgetwinsize;
 
-use super::frame::{Frame, State};
+use super::frame::{Frame, State, share};
 
 /// Up to so many peers each have a bar.
 const MOST: usize = 10;
@@ -66,14 +66,6 @@ fn line(
     let filled = "=".repeat(share(done, total, width));
     let bar = if filled.len() < width { filled + ">" } else { filled };
     format!("{name} [{bar:<width$}] {percent:>3}% {words}")
-}
-
-/// How many of `parts` are done.
-fn share(done: u64, total: u64, parts: usize) -> usize {
-    // Where there is nothing to do, all of it is done.
-    let (done, total) = (u128::from(done), u128::from(total));
-    let share = (done * parts as u128).checked_div(total).unwrap_or(parts as u128);
-    usize::try_from(share).unwrap_or(parts).min(parts)
 }
 
 /// Columns and rows of the terminal.

@@ -80,7 +80,8 @@ impl Frame<'_> {
 
     /// What all have done that have not failed.
     pub(super) fn done_by_all(&self) -> u64 {
-        self.live().map(|peer| self.done(peer)).sum()
+        // Of a stream a peer can claim to have done anything.
+        self.live().map(|peer| self.done(peer)).fold(0, u64::saturating_add)
     }
 
     /// What all have to do that have not failed.
@@ -90,9 +91,9 @@ impl Frame<'_> {
     }
 
     /// How much of that is done, in percent.
-    pub(super) fn percent(&self) -> Option<u64> {
+    pub(super) fn percent(&self) -> Option<usize> {
         let total = self.total().filter(|&total| total > 0)?;
-        Some(self.done_by_all().saturating_mul(100) / total)
+        Some(share(self.done_by_all(), total, 100))
     }
 
     /// How far a peer is behind the one that is farthest, in bytes, if it is worth a word.
@@ -104,7 +105,7 @@ impl Frame<'_> {
     /// The `most` peers that have most to do still, by number.
     pub(super) fn slowest(&self, most: usize) -> Vec<&PeerProgress> {
         let mut peers: Vec<_> = self.peers.iter().collect();
-        peers.sort_by_key(|peer| (self.state(peer).rank(), self.done(peer)));
+        peers.sort_by_cached_key(|peer| (self.state(peer).rank(), self.done(peer)));
         peers.truncate(most);
         peers.sort_by_key(|peer| peer.id);
         peers
@@ -170,6 +171,14 @@ impl Frame<'_> {
         }
         parts.join(", ")
     }
+}
+
+/// How many of `parts` are done.
+pub(super) fn share(done: u64, total: u64, parts: usize) -> usize {
+    // Where there is nothing to do, all of it is done.
+    let (done, total) = (u128::from(done), u128::from(total));
+    let share = (done * parts as u128).checked_div(total).unwrap_or(parts as u128);
+    usize::try_from(share).unwrap_or(parts).min(parts)
 }
 
 /// How long so many bytes take at so many bytes per second.
@@ -259,6 +268,12 @@ mod tests {
         assert_eq!(frame.tell_total(rate, 5), "150.0 MiB");
         frame.each = None;
         assert_eq!(frame.tell_total(rate, 80), "180.0 MiB, 10.0 MiB/s");
+    }
+
+    #[test]
+    fn a_stream_s_peers_may_claim_to_have_done_anything() {
+        let peers = [peer(0, u64::MAX, Activity::Working), peer(1, 1, Activity::Working)];
+        assert_eq!(Frame { peers: &peers, each: None }.done_by_all(), u64::MAX);
     }
 
     #[test]
