@@ -8,11 +8,18 @@ use std::time::Duration;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::control::{FromPeer, Heard, PeerLink, ServerLink, channel};
-use crate::io::{SLICE, now, timespec};
+use crate::io::{now, timespec};
 use crate::process::{Child, Lifeline, fork};
 use crate::progress::Progress;
-use crate::watch::{Activity, Overdue, PeerProgress, Watch};
+use crate::watch::Watch;
 use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
+
+mod idle;
+mod settle;
+mod stage;
+
+pub(crate) use settle::{Settled, SettledPeer};
+use stage::Stage;
 
 /// The peers of one run, seen from the server.
 ///
@@ -53,49 +60,6 @@ struct Peer {
     is_detached: bool,
     /// How long the run had lasted when there was nothing more to hear.
     elapsed: Duration,
-}
-
-/// How far a peer has come.
-#[derive(Debug)]
-enum Stage {
-    /// Bytes flow to it.
-    Receiving,
-    /// It says that it has stored this many bytes, and waits to be told to commit.
-    Consumed(u64),
-    /// It has been told to commit.
-    Committing,
-    /// It says that its file has the final name.
-    Stored,
-    /// There will be no received file.
-    Failed(Failure),
-    /// It ended without a word; its exit status will tell why.
-    Gone,
-}
-
-/// How all peers ended.
-pub(crate) struct Settled {
-    /// Length of the source in bytes, unless it is a stream whose end was never seen.
-    pub(crate) bytes: Option<u64>,
-    /// Digest of the source, if that is known.
-    pub(crate) digest: Option<Digest>,
-    /// Why the run was given up, if it was.
-    pub(crate) aborted: Option<Failure>,
-    /// All peers, by number.
-    pub(crate) peers: Vec<SettledPeer>,
-}
-
-/// How one peer ended.
-pub(crate) struct SettledPeer {
-    pub(crate) pid: u32,
-    /// Bytes of data that it said to have stored.
-    pub(crate) bytes: u64,
-    /// BLAKE3 digest of its copy as it read it back, if it did.
-    pub(crate) digest: Option<Digest>,
-    pub(crate) is_detached: bool,
-    /// How long it took, from the beginning of the run.
-    pub(crate) elapsed: Duration,
-    /// Why there is no received file, if there is none.
-    pub(crate) stored: Result<(), Failure>,
 }
 
 impl<'s> Peers<'s> {
@@ -241,116 +205,6 @@ impl<'s> Peers<'s> {
         self.aborted.get_or_insert(why);
     }
 
-    /// Waits until every peer has ended, and reaps it.
-    ///
-    /// Only here, as the kernel may have to free a large file first, and while bytes flow nobody
-    /// shall wait for that.
-    pub(crate) fn settle(mut self) -> Result<Settled, Error> {
-        self.watch.await_all();
-        self.read_again()?;
-        while self.peers.iter().any(|peer| peer.link.is_some()) {
-            self.listen(SLICE)?;
-            self.look_after_the_idle();
-        }
-        // What is counted beyond was read back.
-        let data = self.total.or(self.source.map().length()).unwrap_or(u64::MAX);
-        let reap = |(id, peer): (PeerId, Peer)| {
-            let Peer { digest, is_detached, elapsed, .. } = peer;
-            let bytes = self.progress.of(id).get().min(data);
-            let pid = peer.child.id();
-            let exit = peer.child.wait()?;
-            let stored = match peer.stage {
-                Stage::Stored => Ok(()),
-                Stage::Failed(failure) => Err(failure),
-                _ => Err(Failure { message: exit.to_string(), errno: None }),
-            };
-            Ok(SettledPeer { pid, bytes, digest, is_detached, elapsed, stored })
-        };
-        let peers = self.count.ids().zip(std::mem::take(&mut self.peers)).map(reap);
-        Ok(Settled {
-            peers: peers.collect::<Result<_, Error>>()?,
-            bytes: self
-                .total
-                .map(|total| self.source.map().size_at(total))
-                .or(self.source.header().size),
-            digest: self.digest,
-            aborted: self.aborted.take(),
-        })
-    }
-
-    /// Reads a file once more that is to be verified, when all of it has been sent: it must still be
-    /// what was sent, and what every peer reads back.
-    ///
-    /// The times of a file do not tell of a store through a mapping that is older than the run.
-    fn read_again(&mut self) -> Result<(), Error> {
-        let Some(total) = self.total else { return Ok(()) };
-        let is_verified = self.source.is_verified() && self.source.can_be_shared();
-        if !is_verified || self.aborted.is_some() {
-            return Ok(());
-        }
-        let mut reader = self.source.reader_of_holes_too();
-        let mut buffer = vec![0; 1 << 20];
-        while !reader.at_end() {
-            if let Err(error) = reader.fill(&mut buffer, || true) {
-                self.abort(Failure::new(&error));
-                return Ok(());
-            }
-            self.update()?;
-        }
-        let digest = reader.digest();
-        if self.sent.is_some() && self.sent != digest {
-            let changed = Error::SourceChanged(self.source.path().to_owned());
-            self.abort(Failure::new(&changed));
-            return Ok(());
-        }
-        self.digest = digest;
-        self.source_ended(total, digest);
-        Ok(())
-    }
-
-    /// Says who keeps the run waiting, and gives up who does so for too long.
-    fn look_after_the_idle(&mut self) {
-        let now = now();
-        if !self.watch.is_due(now) {
-            return;
-        }
-        let mut told = 0;
-        for id in self.ids() {
-            let Some(peer) = self.peers.get(id.index()).filter(|peer| peer.link.is_some()) else {
-                continue;
-            };
-            match self.watch.look_at(id, self.progress.of(id).get(), now) {
-                Overdue::Tell if told < Event::MOST_AT_ONCE => {
-                    told += 1;
-                    (self.tell)(Event::Waiting { peer: id, pid: peer.child.id() });
-                }
-                Overdue::No | Overdue::Tell => {}
-                Overdue::GiveUp(timeout) => self.fail(id, Failure::timed_out(timeout)),
-            }
-        }
-        self.tell_progress();
-    }
-
-    fn tell_progress(&mut self) {
-        let activity = |id, peer: &Peer| match (&peer.stage, self.watch.waited_for(id)) {
-            (Stage::Stored, _) => Activity::Stored,
-            (Stage::Failed(_) | Stage::Gone, _) => Activity::Failed,
-            (_, Duration::ZERO) => Activity::Working,
-            (_, waited) => Activity::Idle(waited),
-        };
-        let progress = |(id, peer): (PeerId, &Peer)| {
-            let (done, activity) = (self.progress.of(id).get(), activity(id, peer));
-            PeerProgress { id, pid: peer.child.id(), done, activity, is_detached: peer.is_detached }
-        };
-        let peers: Vec<_> = self.ids().zip(&self.peers).map(progress).collect();
-        let map = self.source.map();
-        let each = map.length().or(self.total).map(|length| match self.source.is_verified() {
-            true => length + map.size_at(length),
-            false => length,
-        });
-        (self.tell)(Event::Progress { peers: &peers, each });
-    }
-
     fn listen(&mut self, timeout: Duration) -> Result<(), Error> {
         let nothing = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [nothing; 64];
@@ -453,15 +307,5 @@ impl fmt::Debug for Peers<'_> {
 impl AsFd for Peers<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
-    }
-}
-
-impl Drop for Peers<'_> {
-    fn drop(&mut self) {
-        for peer in self.peers.drain(..) {
-            peer.child.kill();
-            // There is nobody left to tell.
-            let _ = peer.child.wait();
-        }
     }
 }
