@@ -84,30 +84,51 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// What `pread` fails with.
 pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let position = offset.saturating_add(filled as u64);
-        match retry(&fd, PollFlags::IN, || rustix::io::pread(&fd, &mut *rest, position))? {
-            0 => break,
-            bytes => filled += bytes,
-        }
-    }
-    Ok(filled)
+    complete(buffer.len(), |done| {
+        let offset = offset.saturating_add(done as u64);
+        retry(&fd, PollFlags::IN, || rustix::io::pread(&fd, &mut buffer[done..], offset))
+    })
 }
 
 /// Writes all of `bytes` at the position of `fd`.
 ///
 /// # Errors
 /// What `write` fails with; [`io::ErrorKind::WriteZero`] if it takes nothing any more.
-pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = retry(&fd, PollFlags::OUT, || rustix::io::write(&fd, bytes))?;
-        bytes = match bytes.get(written..) {
-            Some(rest) if written > 0 => rest,
-            _ => return Err(io::ErrorKind::WriteZero.into()),
-        };
+pub fn write_all(fd: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    let written = complete(bytes.len(), |done| {
+        retry(&fd, PollFlags::OUT, || rustix::io::write(&fd, &bytes[done..]))
+    })?;
+    match written == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
     }
-    Ok(())
+}
+
+/// Calls `call` with the number of bytes that are done, until that is `length` or it does no more.
+///
+/// Returns how many are done.
+///
+/// # Errors
+/// What `call` fails with.
+pub fn complete(
+    length: usize,
+    mut call: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < length {
+        match call(done)? {
+            0 => break,
+            bytes => done += bytes,
+        }
+    }
+    Ok(done)
+}
+
+/// The lesser of both: how many of `bytes` bytes go into a place or a call that takes `most`.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "it is no greater than `most`")]
+pub fn at_most(bytes: u64, most: usize) -> usize {
+    bytes.min(most as u64) as usize
 }
 
 #[cfg(test)]
@@ -123,6 +144,20 @@ mod tests {
         assert_eq!(read(&reader, &mut buffer).unwrap(), 4);
         assert_eq!(&buffer[..4], b"late");
         writing.join().unwrap();
+    }
+
+    #[test]
+    fn of_many_bytes_as_many_are_taken_as_there_is_room_for() {
+        for (bytes, most, taken) in [
+            (0, 5, 0),
+            (5, 0, 0),
+            (4, 5, 4),
+            (6, 5, 5),
+            (u64::from(u32::MAX) + 3, 5, 5),
+            (u64::MAX, usize::MAX, usize::MAX),
+        ] {
+            assert_eq!(at_most(bytes, most), taken, "{bytes}, {most}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub mod fuzzing;
 mod header;
 pub mod io;
 mod job;
+pub mod memory;
 mod peer;
 mod peers;
 pub mod process;

@@ -1,5 +1,6 @@
 //! A received file: without a name until it is whole, then given its final name in one step.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
@@ -9,6 +10,7 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use crate::digest::Hasher;
 use crate::io::{read, read_at, retry, write_all};
+use crate::memory::SharedBytes;
 use crate::progress::Counter;
 use crate::{DataMap, Digest, Directory, Error, FileHeader, FileName, Run};
 
@@ -190,13 +192,31 @@ impl<'d> ReceivedFile<'d> {
     ///
     /// # Errors
     /// [`Error::Path`]
-    pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at(bytes.len().min(self.piece()));
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.write_pieces(bytes.len(), |fd, piece| write_all(fd, &bytes[piece]))
+    }
+
+    /// Appends memory that other processes share, as [`ReceivedFile::write_all`] does a buffer.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn write_all_shared(&mut self, bytes: SharedBytes<'_>) -> Result<(), Error> {
+        self.write_pieces(bytes.len(), |fd, piece| bytes.part(piece).write_all(fd))
+    }
+
+    /// Appends `length` bytes, of which `write` is given one piece after the other.
+    fn write_pieces(
+        &mut self,
+        length: usize,
+        write: impl Fn(&OwnedFd, Range<usize>) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
+        let mut written = 0;
+        while written < length {
+            let piece = self.piece().min(length - written);
             self.go_to(self.place().offset)?;
-            write_all(&self.fd, piece).map_err(self.failed("write to a file in"))?;
-            self.note_stored(piece.len());
-            bytes = rest;
+            write(&self.fd, written..written + piece).map_err(self.failed("write to a file in"))?;
+            self.note_stored(piece);
+            written += piece;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The file being copied: opened once, and watched for changes.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::retry_on_intr;
 
 use crate::digest::Hasher;
-use crate::io::{SLICE, read, read_at, wait_ready};
+use crate::io::{SLICE, at_most, read_at, wait_ready};
+use crate::memory::{Room, SharedBytes};
 use crate::{DataMap, Digest, Error, FileHeader, FileName, Run};
 
 /// The file being copied, or a stream, of which only its end tells the length.
@@ -301,25 +303,53 @@ impl SourceReader<'_> {
         buffer: &mut [u8],
         keep_waiting: impl FnMut() -> bool,
     ) -> Result<usize, Error> {
+        self.fill_room(buffer, keep_waiting)
+    }
+
+    /// Fills memory that other processes share, as [`SourceReader::fill`] does a buffer.
+    ///
+    /// # Errors
+    /// As [`SourceReader::fill`].
+    pub fn fill_shared(
+        &mut self,
+        bytes: SharedBytes<'_>,
+        keep_waiting: impl FnMut() -> bool,
+    ) -> Result<usize, Error> {
+        self.fill_room(bytes, keep_waiting)
+    }
+
+    fn fill_room(
+        &mut self,
+        room: impl Room,
+        keep_waiting: impl FnMut() -> bool,
+    ) -> Result<usize, Error> {
         let bytes = match self.map.length() {
             _ if self.ended => 0,
-            Some(length) => self.fill_from_file(buffer, length)?,
-            None => self.fill_from_stream(buffer, keep_waiting)?,
+            Some(length) => self.fill_from_file(room, length)?,
+            None => self.fill_from_stream(room, keep_waiting)?,
         };
         if self.ended
             && let Some(size) = self.source.header.size
         {
-            self.hash(size, &[]);
+            self.hash_hole(size);
         }
         Ok(bytes)
     }
 
-    /// Takes what was read at `offset` into the digest, and the hole before it.
-    fn hash(&mut self, offset: u64, bytes: &[u8]) {
+    /// Adds what was read at `offset` to the digest, and the hole before it.
+    fn hash(&mut self, offset: u64, room: &impl Room, part: Range<usize>) {
+        self.hash_hole(offset);
         if let Some(hasher) = &mut self.hasher {
-            hasher.update_with_zeros(offset.saturating_sub(self.hashed));
-            hasher.update(bytes);
-            self.hashed = offset + bytes.len() as u64;
+            self.hashed += part.len() as u64;
+            room.hash(part, hasher);
+        }
+    }
+
+    /// Adds the hole that ends at `end` to the digest.
+    fn hash_hole(&mut self, end: u64) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update_with_zeros(end.saturating_sub(self.hashed));
+            self.hashed = end;
         }
     }
 
@@ -343,23 +373,23 @@ impl SourceReader<'_> {
     }
 
     /// `pread` to the size at open and no further, so that a file that grows has an end.
-    fn fill_from_file(&mut self, buffer: &mut [u8], length: u64) -> Result<usize, Error> {
+    fn fill_from_file(&mut self, mut room: impl Room, length: u64) -> Result<usize, Error> {
         let mut filled = 0;
         while let Some(Run { offset, length }) = self.map.find(self.position)
-            && let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty())
+            && filled < room.size()
         {
-            let wanted = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
-            let wanted = rest.get_mut(..wanted).unwrap_or_default();
-            let bytes = read_at(&self.source.fd, wanted, offset)
+            let wanted = at_most(length, room.size() - filled);
+            let bytes = room
+                .read_at(filled..filled + wanted, self.source.as_fd(), offset)
                 .map_err(Error::at("read", &self.source.path))?;
-            if bytes < wanted.len() {
+            if bytes < wanted {
                 // It was shortened. (`read_at` returns less only at the end.)
                 self.source.check_unchanged()?;
                 self.ended = true;
             }
             self.position += bytes as u64;
+            self.hash(offset, &room, filled..filled + bytes);
             filled += bytes;
-            self.hash(offset, buffer.get(filled - bytes..filled).unwrap_or_default());
             if self.ended {
                 break;
             }
@@ -370,13 +400,13 @@ impl SourceReader<'_> {
 
     fn fill_from_stream(
         &mut self,
-        buffer: &mut [u8],
+        mut room: impl Room,
         mut keep_waiting: impl FnMut() -> bool,
     ) -> Result<usize, Error> {
         let fd = &self.source.fd;
         let failed = || Error::at("read", &self.source.path);
         let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while filled < room.size() {
             if !wait_ready(fd, PollFlags::IN, Some(Duration::ZERO)).map_err(failed())? {
                 if !keep_waiting() {
                     break;
@@ -384,13 +414,13 @@ impl SourceReader<'_> {
                 wait_ready(fd, PollFlags::IN, Some(SLICE)).map_err(failed())?;
                 continue;
             }
-            match read(fd, rest).map_err(failed())? {
+            match room.read(filled, fd.as_fd()).map_err(failed())? {
                 0 => {
                     self.ended = true;
                     break;
                 }
                 bytes => {
-                    self.hash(self.position, rest.get(..bytes).unwrap_or_default());
+                    self.hash(self.position, &room, filled..filled + bytes);
                     self.position += bytes as u64;
                     filled += bytes;
                 }

@@ -34,7 +34,8 @@ pub enum Error {
     /// The machine's pages are larger than the layout assumes.
     #[error("pages of {0} bytes are not supported, only of 4096")]
     PageSize(usize),
-    /// The transport was made for another number of peers, or has served a copy before.
+    /// The transport was made for another source or number of peers, or this process has used it
+    /// before.
     #[error("the shared memory was not made for this copy")]
     NotForThis,
     /// The segment holds numbers that no server writes.

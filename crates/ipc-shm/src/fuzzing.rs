@@ -23,10 +23,9 @@ pub fn segment(data: &[u8]) {
     let shared = Scribbled::new(layout, Writer::Peer(me), script);
     let size = layout.block_size as usize;
     let mut ring = Producer::new(&shared, layout.peers, layout.block_count, layout.block_size);
-    let mut all = ring.reserve(layout.block_count);
-    let bytes = shared.segment.free_bytes(&mut all);
-    bytes.iter_mut().zip(0..).for_each(|(byte, place)| *byte = pattern(place));
-    let bytes = bytes.as_ptr_range();
+    let all = ring.reserve(layout.block_count);
+    let bytes = shared.segment.free_bytes(&all);
+    bytes.copy_from(&(0..bytes.len()).map(pattern).collect::<Vec<_>>());
     for block in 0..layout.block_count {
         shared.segment.block_length(block).store(layout.block_size, Ordering::Relaxed);
     }
@@ -40,11 +39,12 @@ pub fn segment(data: &[u8]) {
                 let (first, length) = blocks.bytes();
                 assert_eq!(first, reads % layout.block_count, "after {reads} blocks");
                 let place = first as usize * size;
+                // It panics if they leave the ring.
                 let ready = shared.segment.ready_bytes(&blocks);
-                assert_eq!(ready.as_ptr(), bytes.start.wrapping_add(place));
-                assert!(ready.as_ptr_range().end <= bytes.end, "{length} bytes leave the ring");
                 assert_eq!(ready.len(), length);
-                assert!(ready.iter().zip(place..).all(|(&byte, place)| byte == pattern(place)));
+                let mut copy = vec![0; length];
+                ready.copy_to(&mut copy);
+                assert!(copy.into_iter().zip(place..).all(|(byte, place)| byte == pattern(place)));
                 // All but the last are full.
                 let count = u32::try_from(length.div_ceil(size)).expect("there are few blocks");
                 reads += count;
@@ -81,7 +81,7 @@ pub fn lying_peers(data: &[u8]) {
         let [wanted, read, bytes0, bytes1, flags] = script.take();
         reads = published.min(reads + u32::from(read));
         if let Some(honest) = honest {
-            shared.segment.peer_page(honest).number_of_reads.0.store(reads, Ordering::Relaxed);
+            shared.segment.number_of_reads(honest).store(reads, Ordering::Relaxed);
         }
         let wanted = u32::from(wanted) % layout.block_count + 1;
         let has_room = ring.wait_for_room(wanted).unwrap_or_else(|ImpossibleReads { peer }| {
@@ -96,15 +96,15 @@ pub fn lying_peers(data: &[u8]) {
                 ring.detach(delay.peer);
             }
         }
-        let mut blocks = ring.reserve(wanted);
+        let blocks = ring.reserve(wanted);
         let (first, count) = blocks.slots();
         assert!(count > 0 || !has_room, "there is room, but not for a block");
         assert!(count <= wanted && first + count <= layout.block_count);
         let overwritten = (published + count).saturating_sub(layout.block_count);
         assert!(honest.is_none() || overwritten <= reads, "an unread block is filled");
-        let free = shared.segment.free_bytes(&mut blocks);
+        let free = shared.segment.free_bytes(&blocks);
         assert_eq!(free.len(), count as usize * size);
-        free.fill(flags);
+        free.copy_from(&vec![flags; free.len()]);
         let bytes = usize::from(u16::from_le_bytes([bytes0, bytes1])).min(free.len());
         ended = blocks.publish(bytes, flags & 1 != 0);
         let filled = u32::try_from(bytes.div_ceil(size)).expect("there are few blocks");
@@ -210,17 +210,17 @@ impl<'s> Scribbled<'s> {
 
     /// A peer's number of reads, as it is.
     fn reads(&self, peer: u32) -> u32 {
-        self.segment.peer_page(peer).number_of_reads.0.load(Ordering::Relaxed)
+        self.segment.number_of_reads(peer).load(Ordering::Relaxed)
     }
 }
 
 impl Shared for &Scribbled<'_> {
     fn sequence_number(&self) -> &AtomicU32 {
-        self.look(&self.segment.server_page().sequence_number.0, Writer::Server)
+        self.look(self.segment.sequence_number(), Writer::Server)
     }
 
     fn awaited(&self) -> &AtomicU64 {
-        self.look_long(&self.segment.server_page().awaited.0, Writer::Server)
+        self.look_long(self.segment.awaited(), Writer::Server)
     }
 
     fn block_length(&self, slot: u32) -> &AtomicU32 {
@@ -228,15 +228,15 @@ impl Shared for &Scribbled<'_> {
     }
 
     fn number_of_reads(&self, peer: u32) -> &AtomicU32 {
-        self.look(&self.segment.peer_page(peer).number_of_reads.0, Writer::Peer(peer))
+        self.look(self.segment.number_of_reads(peer), Writer::Peer(peer))
     }
 
     fn idle_since(&self, peer: u32) -> &AtomicU64 {
-        self.look_long(&self.segment.peer_page(peer).idle_since, Writer::Peer(peer))
+        self.look_long(self.segment.idle_since(peer), Writer::Peer(peer))
     }
 
     fn posted_at(&self, peer: u32) -> &AtomicU64 {
-        self.look_long(&self.segment.peer_page(peer).posted_at, Writer::Peer(peer))
+        self.look_long(self.segment.posted_at(peer), Writer::Peer(peer))
     }
 
     fn detached(&self, peer: u32) -> Option<&AtomicU32> {

@@ -13,10 +13,9 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use ipc_core::{FileHeader, PeerCount};
-
-use crate::sync::{AtomicU32, AtomicU64};
 
 /// Size of a block in bytes, from 1 to [`BlockSize::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,43 +66,20 @@ bounded_number!(BlockCount, 1 << 16, 32, "blocks");
 /// their protection would not hold; `Segment::create` refuses that.
 pub(crate) const PAGE: u64 = 4096;
 
-/// What only the server writes, beside blocks and their lengths.
-#[repr(C)]
-pub(crate) struct ServerPage {
-    /// The source, as [`FileHeader::encode`] has it. Written once, before the first fork.
-    pub(crate) file_header: [u8; FileHeader::ENCODED_LENGTH],
-    /// How many blocks have been published; from 0, modulo 2^32. Peers sleep on it.
-    pub(crate) sequence_number: CacheLine<AtomicU32>,
-    /// The peer that the server sleeps for, and until which number of reads; 0 is nobody.
-    pub(crate) awaited: CacheLine<AtomicU64>,
-}
+/// Distance between words that are written often, so that none shares a cache line with another, in
+/// bytes. Processors fetch lines of 64 bytes in pairs.
+const CACHE_LINES: u64 = 128;
 
-/// What only one peer writes.
-#[repr(C)]
-pub(crate) struct PeerPage {
-    /// How many blocks the peer has stored; from 0, modulo 2^32.
-    pub(crate) number_of_reads: CacheLine<AtomicU32>,
-    /// Since when the peer has had nothing to do but sleep on the sequence number, in nanoseconds of the
-    /// monotonic clock; 0 while it has.
-    pub(crate) idle_since: AtomicU64,
-    /// When the peer last ended a sleep of the server, by the same clock; 0 if never.
-    pub(crate) posted_at: AtomicU64,
-}
-
-/// Keeps a word that is written often from sharing a cache line with others. 128 bytes, as
-/// processors fetch lines in pairs.
-#[repr(C, align(128))]
-pub(crate) struct CacheLine<T>(pub(crate) T);
+/// Where the words of a peer page are, in bytes from its start.
+const NUMBER_OF_READS: u64 = 0;
+const IDLE_SINCE: u64 = CACHE_LINES;
+const POSTED_AT: u64 = IDLE_SINCE + 8;
 
 const _: () = {
-    use std::mem::{offset_of, size_of};
-    assert!(offset_of!(ServerPage, sequence_number) == 384);
-    assert!(offset_of!(ServerPage, awaited) == 512);
-    assert!(size_of::<ServerPage>() as u64 <= PAGE);
-    assert!(offset_of!(PeerPage, number_of_reads) == 0);
-    assert!(offset_of!(PeerPage, idle_since) == 128);
-    assert!(offset_of!(PeerPage, posted_at) == 136);
-    assert!(size_of::<PeerPage>() as u64 <= PAGE);
+    assert!(Layout::SEQUENCE_NUMBER == 384);
+    assert!(Layout::AWAITED == 512);
+    assert!(Layout::AWAITED + 8 <= PAGE);
+    assert!(POSTED_AT + 8 <= PAGE);
 };
 
 /// The offsets of one segment, in bytes from its start.
@@ -115,6 +91,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The source, as [`FileHeader::encode`] has it. Written once, before the first fork.
+    pub(crate) const FILE_HEADER: Range<u64> = 0..FileHeader::ENCODED_LENGTH as u64;
+
+    /// How many blocks have been published; from 0, modulo 2^32. Peers sleep on it.
+    pub(crate) const SEQUENCE_NUMBER: u64 = Self::FILE_HEADER.end.next_multiple_of(CACHE_LINES);
+
+    /// The peer that the server sleeps for, and until which number of reads; 0 is nobody.
+    pub(crate) const AWAITED: u64 = Self::SEQUENCE_NUMBER + CACHE_LINES;
+
     /// The layout for a file of `size` bytes, if known: a small one has fewer and smaller blocks than it
     /// may have.
     pub(crate) fn new(
@@ -130,25 +115,70 @@ impl Layout {
         Self { peers: peers.get(), block_count: blocks.get().min(useful), block_size }
     }
 
+    /// How many bytes a block holds.
     pub(crate) fn block_length(&self, slot: u32) -> u64 {
+        assert!(slot < self.block_count, "there is no block {slot}");
         PAGE + u64::from(slot) * 4
     }
 
+    /// Whether the server no longer waits for a peer.
     pub(crate) fn detached(&self, peer: u32) -> u64 {
-        self.block_length(self.block_count) + u64::from(peer) * 4
+        self.check(peer);
+        self.end_of_block_lengths() + u64::from(peer) * 4
     }
 
-    pub(crate) fn peer_page(&self, peer: u32) -> u64 {
-        pages(self.detached(self.peers)) + u64::from(peer) * PAGE
+    /// What only this peer writes.
+    pub(crate) fn peer_page(&self, peer: u32) -> Range<u64> {
+        self.check(peer);
+        let start = self.first_peer_page() + u64::from(peer) * PAGE;
+        start..start + PAGE
     }
 
-    pub(crate) fn block(&self, slot: u32) -> u64 {
-        self.peer_page(self.peers) + u64::from(slot) * u64::from(self.block_size)
+    /// How many blocks a peer has stored; from 0, modulo 2^32.
+    pub(crate) fn number_of_reads(&self, peer: u32) -> u64 {
+        self.peer_page(peer).start + NUMBER_OF_READS
+    }
+
+    /// Since when a peer has had nothing to do but sleep on the sequence number, in nanoseconds of
+    /// the monotonic clock; 0 while it has.
+    pub(crate) fn idle_since(&self, peer: u32) -> u64 {
+        self.peer_page(peer).start + IDLE_SINCE
+    }
+
+    /// When a peer last ended a sleep of the server, by the same clock; 0 if never.
+    pub(crate) fn posted_at(&self, peer: u32) -> u64 {
+        self.peer_page(peer).start + POSTED_AT
+    }
+
+    /// The bytes of all blocks.
+    pub(crate) fn ring(&self) -> Range<u64> {
+        let start = self.first_peer_page() + u64::from(self.peers) * PAGE;
+        start..start + u64::from(self.block_count) * u64::from(self.block_size)
+    }
+
+    /// `length` bytes of the ring, from the start of a block on.
+    pub(crate) fn blocks(&self, first: u32, length: u64) -> Range<u64> {
+        let ring = self.ring();
+        let start = ring.start + u64::from(first) * u64::from(self.block_size);
+        assert!(start + length <= ring.end, "{length} bytes from block {first} on leave the ring");
+        start..start + length
     }
 
     /// Size of the whole segment.
     pub(crate) fn size(&self) -> u64 {
-        pages(self.block(self.block_count))
+        pages(self.ring().end)
+    }
+
+    fn end_of_block_lengths(&self) -> u64 {
+        PAGE + u64::from(self.block_count) * 4
+    }
+
+    fn first_peer_page(&self) -> u64 {
+        pages(self.end_of_block_lengths() + u64::from(self.peers) * 4)
+    }
+
+    fn check(&self, peer: u32) {
+        assert!(peer < self.peers, "there is no peer {peer}");
     }
 }
 
@@ -224,8 +254,8 @@ mod tests {
         let layout = layout(5, 32, 81_920, None);
         assert_eq!(layout.block_length(31), 4096 + 124);
         assert_eq!(layout.detached(4), 4096 + 128 + 16);
-        assert_eq!(layout.peer_page(0), 2 * 4096);
-        assert_eq!(layout.block(0), 7 * 4096);
+        assert_eq!(layout.peer_page(0), 2 * 4096..3 * 4096);
+        assert_eq!(layout.ring().start, 7 * 4096);
         assert_eq!(layout.size(), 7 * 4096 + 32 * 81_920);
     }
 
@@ -237,12 +267,15 @@ mod tests {
             block_size in 1..=BlockSize::MAX,
         ) {
             let layout = layout(peers, blocks, block_size, None);
-            prop_assert!(layout.block_length(blocks) <= layout.detached(0));
-            prop_assert!(layout.detached(peers) <= layout.peer_page(0));
-            prop_assert_eq!(layout.peer_page(0) % PAGE, 0);
-            prop_assert_eq!(layout.block(0), layout.peer_page(peers - 1) + PAGE);
-            prop_assert_eq!(layout.block(blocks - 1) + u64::from(block_size), layout.block(blocks));
-            prop_assert!(layout.block(blocks) <= layout.size());
+            prop_assert!(Layout::AWAITED + 8 <= layout.block_length(0));
+            prop_assert!(layout.block_length(blocks - 1) + 4 <= layout.detached(0));
+            prop_assert!(layout.detached(peers - 1) + 4 <= layout.peer_page(0).start);
+            prop_assert_eq!(layout.peer_page(0).start % PAGE, 0);
+            prop_assert_eq!(layout.ring().start, layout.peer_page(peers - 1).end);
+            let whole = u64::from(blocks) * u64::from(block_size);
+            prop_assert_eq!(layout.blocks(0, whole), layout.ring());
+            prop_assert_eq!(layout.blocks(blocks - 1, block_size.into()).end, layout.ring().end);
+            prop_assert!(layout.ring().end <= layout.size());
         }
     }
 }

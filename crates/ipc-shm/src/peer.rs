@@ -45,7 +45,7 @@ impl Connection for Attached<'_> {
             match ring.ready().map_err(|_| Error::Corrupt)? {
                 Ready::Blocks(blocks) => {
                     let before = file.length();
-                    file.write_all(segment.ready_bytes(&blocks))?;
+                    file.write_all_shared(segment.ready_bytes(&blocks))?;
                     if !blocks.release() {
                         file.take_back(before);
                     }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use ipc_core::io::now;
 use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Source, SourceReader};
 
-use crate::ring::{Delay, ImpossibleReads, Producer, Shared};
-use crate::sync::Ordering;
+use crate::ring::{Delay, ImpossibleReads, Producer};
 use crate::{Error, Memory};
 
 /// The ring is awaited and filled by quarters: one wake-up and one `pread` for all of its blocks.
@@ -22,8 +21,8 @@ pub(crate) fn serve(
     peers: &mut Peers<'_>,
 ) -> Result<(), Error> {
     let layout = memory.segment.layout();
-    let is_new = memory.sequence_number().load(Ordering::Relaxed) == 0;
-    if !is_new || peers.ids().count() != layout.peers as usize {
+    let is_for_source = memory.segment.file_header()? == *source.header();
+    if !is_for_source || peers.ids().count() != layout.peers as usize {
         return Err(Error::NotForThis);
     }
     let mut ring = Producer::new(memory, layout.peers, layout.block_count, layout.block_size);
@@ -135,9 +134,9 @@ impl Server<'_, '_> {
 
     /// Reads into free blocks and publishes them; says whether the file's end went with them.
     fn fill_blocks(&mut self, most: u32, reader: &mut SourceReader<'_>) -> Result<bool, Error> {
-        let mut blocks = self.ring.reserve(most);
+        let blocks = self.ring.reserve(most);
         let mut updated = Ok(());
-        let bytes = reader.fill(self.memory.segment.free_bytes(&mut blocks), || {
+        let bytes = reader.fill_shared(self.memory.segment.free_bytes(&blocks), || {
             updated = self.peers.update();
             updated.is_ok() && self.peers.any_receiving()
         })?;

@@ -1,5 +1,6 @@
 //! The transport: a segment, its semaphore, and the ring's way of sleeping on both.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use ipc_core::{OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport};
@@ -32,6 +33,8 @@ pub struct Options {
 pub struct SharedMemory {
     memory: Memory,
     on_slow: OnSlow,
+    /// Whether this process has served or joined: it can do one of both, once.
+    is_used: Cell<bool>,
 }
 
 /// What server and peers share.
@@ -55,7 +58,16 @@ impl SharedMemory {
         let layout = Layout::new(peers, options.blocks, options.block_size, length);
         let segment = Segment::create(layout, source.header())?;
         let semaphore = Semaphore::create()?;
-        Ok(Self { memory: Memory { segment, semaphore }, on_slow: options.on_slow })
+        let memory = Memory { segment, semaphore };
+        Ok(Self { memory, on_slow: options.on_slow, is_used: Cell::new(false) })
+    }
+
+    /// The memory, for this process's only use of it.
+    fn take(&self) -> Result<&Memory, Error> {
+        match self.is_used.replace(true) {
+            true => Err(Error::NotForThis),
+            false => Ok(&self.memory),
+        }
     }
 }
 
@@ -66,11 +78,11 @@ impl Transport for SharedMemory {
     const DESCRIPTORS_PER_PEER: u64 = 0;
 
     fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
-        serve(&self.memory, self.on_slow, source, peers)
+        serve(self.take()?, self.on_slow, source, peers)
     }
 
     fn connect<'t>(&'t self, me: PeerId, server: &'t ServerLink) -> Result<Attached<'t>, Error> {
-        Attached::new(&self.memory, me, server)
+        Attached::new(self.take()?, me, server)
     }
 }
 
@@ -84,11 +96,11 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 impl Shared for &Memory {
     fn sequence_number(&self) -> &AtomicU32 {
-        &self.segment.server_page().sequence_number.0
+        self.segment.sequence_number()
     }
 
     fn awaited(&self) -> &AtomicU64 {
-        &self.segment.server_page().awaited.0
+        self.segment.awaited()
     }
 
     fn block_length(&self, slot: u32) -> &AtomicU32 {
@@ -96,15 +108,15 @@ impl Shared for &Memory {
     }
 
     fn number_of_reads(&self, peer: u32) -> &AtomicU32 {
-        &self.segment.peer_page(peer).number_of_reads.0
+        self.segment.number_of_reads(peer)
     }
 
     fn idle_since(&self, peer: u32) -> &AtomicU64 {
-        &self.segment.peer_page(peer).idle_since
+        self.segment.idle_since(peer)
     }
 
     fn posted_at(&self, peer: u32) -> &AtomicU64 {
-        &self.segment.peer_page(peer).posted_at
+        self.segment.posted_at(peer)
     }
 
     fn detached(&self, peer: u32) -> Option<&AtomicU32> {
