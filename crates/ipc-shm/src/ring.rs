@@ -22,6 +22,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The words that server and peers share, and the two ways of sleeping on them.
 ///
+/// A peer has all words but its own in memory that is mapped for reading only. There it must neither
+/// store nor load with any ordering but Relaxed (see [`core::sync::atomic`]).
+///
 /// Behind a trait so that loom can run the same ring on its own memory.
 pub(crate) trait Shared {
     /// How many blocks are published. Written by the server.
@@ -344,8 +347,10 @@ impl<S: Shared> Consumer<S> {
 
     /// Looks for published blocks: as many as lie side by side, all full but perhaps the last.
     pub(crate) fn ready(&mut self) -> Result<Ready<'_, S>, ImpossibleNumbers> {
-        // Pairs with the store in `FreeBlocks::publish`.
-        let published = self.shared.sequence_number().load(Ordering::Acquire);
+        // Relaxed and a fence, as a peer's mapping is for reading only, where no load is allowed to be
+        // an Acquire one. Pairs with the store in `FreeBlocks::publish`.
+        let published = self.shared.sequence_number().load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
         let behind = published.wrapping_sub(truncated(self.reads));
         // Before the distance is judged: a detached peer may be any number of blocks behind.
         if self.is_detached() {

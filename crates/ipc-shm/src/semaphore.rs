@@ -3,7 +3,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
@@ -122,18 +121,19 @@ fn open_by_name(token: u64) -> io::Result<Semaphore> {
 /// A file without a name that holds a semaphore of value 0, as glibc keeps its named ones: the bytes
 /// of a `sem_t` that is shared between processes.
 fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
-    let mut semaphore = MaybeUninit::<libc::sem_t>::zeroed();
-    // SAFETY: The pointer is to a `sem_t` that nobody uses yet.
-    if unsafe { libc::sem_init(semaphore.as_mut_ptr(), 1, 0) } != 0 {
+    /// Room for a `sem_t` all of whose bytes are initialised, whichever `sem_init` sets.
+    #[repr(C, align(16))]
+    struct Bytes([u8; size_of::<libc::sem_t>()]);
+    const { assert!(align_of::<Bytes>() >= align_of::<libc::sem_t>()) };
+    let mut semaphore = Bytes([0; _]);
+    // SAFETY: The pointer is to room for a `sem_t`, which nothing else uses.
+    if unsafe { libc::sem_init((&raw mut semaphore).cast(), 1, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let bytes: *const u8 = semaphore.as_ptr().cast();
-    // SAFETY: All bytes of it were zeroed, so they are initialised, padding included.
-    let bytes = unsafe { std::slice::from_raw_parts(bytes, size_of::<libc::sem_t>()) };
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let fd = retry_on_intr(|| rustix::fs::openat(directory, ".", flags, mode))?;
-    write_all(&fd, bytes)?;
+    write_all(&fd, &semaphore.0)?;
     Ok(fd)
 }
 
