@@ -1,13 +1,15 @@
-//! File systems that have less room than they say: by a quota, or as the disk below is smaller than it seems.
-//! Whoever finds that fails with the kernel's word and gives back what it took, and the others have their
-//! copies.
+//! File systems whose free space says little. Some have less room than they say, by a quota, or as the disk
+//! below is smaller than it seems: a peer that finds that fails with the kernel's word and gives back what it
+//! took, and the others have their copies. Some take more than would fit, as they compress.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use common::mounts::with_mounts_checked;
-use common::paths::paths_of;
-use common::{Sandbox, both, contents, private_mounts, skip, succeeds};
+use std::os::unix::fs::FileExt;
+
+use common::mounts::{taken_out_of, with_mounts_checked};
+use common::paths::{default_paths, paths_of};
+use common::{BLOCK, Sandbox, both, contents, private_mounts, skip, succeeds};
 
 const EDQUOT: &str = "Disk quota exceeded";
 
@@ -99,4 +101,84 @@ both!(a_disk_that_is_smaller_than_it_says_fails_its_peer_only, |sandbox| {
     let Some(run) = with_mounts_checked(sandbox, &thin, check, &args) else { return };
     let why = r#"cannot sync a file in "to-1": "#;
     run.loses(&[(1, why)], &paths_of([0, 2], |peer| format!("to-{peer}/copy")), contents);
+});
+
+/// What follows mounts a Btrfs of 128 MiB that compresses everything.
+const COMPRESSED: &str = "mount -t tmpfs tmpfs limited && truncate -s 128M limited/image &&
+    mkfs.btrfs limited/image && mount -o loop,compress-force limited/image limited";
+
+/// The same with an overlay above it, which has another type.
+const COMPRESSED_BELOW: &str = "mount -t tmpfs tmpfs limited && truncate -s 128M limited/image &&
+    mkdir limited/empty && mkfs.btrfs limited/image && mkdir limited/btrfs &&
+    mount -o loop,compress-force limited/image limited/btrfs &&
+    mkdir limited/btrfs/upper limited/btrfs/work && cd limited &&
+    mount -t overlay -o lowerdir=empty,upperdir=btrfs/upper,workdir=btrfs/work overlay . && cd ..";
+
+/// So many bytes of a text that compresses well.
+fn text(length: usize) -> Vec<u8> {
+    let line = b"All work and no play makes Jack a dull boy.\n";
+    let mut text = line.repeat(length / line.len() + 1);
+    text.truncate(length);
+    text
+}
+
+/// Checks runs of `peers` on file systems that compress, which must not use up 16 MiB.
+fn compress(sandbox: &Sandbox, sources: &[&str], peers: usize, size: usize) {
+    let contents = text(size);
+    sandbox.file("data", &contents);
+    sandbox.directory("limited");
+    for setup in [COMPRESSED, COMPRESSED_BELOW] {
+        let Some(setup) = mountable("a file system that compresses", &[setup], "true") else {
+            return;
+        };
+        for source in sources {
+            // The free space is that of the file system, whatever a copy says of its own size.
+            let setup =
+                format!("exec <data && {setup} && sync -f limited && stat -f -c %f limited >free");
+            let check = format!(
+                "sync -f limited; free=$(cat free); rm free
+                test $((free - $(stat -f -c %f limited))) -lt 4096 || echo not compressed >&2
+                {}",
+                taken_out_of("limited")
+            );
+            let args = ["--dir=limited", "--name={peer}", &peers.to_string(), source];
+            let Some(run) = with_mounts_checked(sandbox, &setup, &check, &args) else { return };
+            run.stores(&paths_of(0..peers, |peer| format!("limited/{peer}")), &contents);
+            let _ = std::fs::remove_dir_all(sandbox.path("limited"));
+            sandbox.directory("limited");
+        }
+    }
+}
+
+both!(copies_are_compressed_as_those_of_cp_are, |sandbox| {
+    compress(sandbox, &["data", "-"], 1, 20 << 20);
+});
+
+both!(copies_that_fit_when_they_are_compressed_are_not_refused, |sandbox| {
+    compress(sandbox, &["data"], 3, 40 << 20);
+});
+
+both!(a_file_system_that_says_nothing_of_its_room_is_used, |sandbox| {
+    let contents = contents(5 * BLOCK);
+    sandbox.file("data", contents);
+    for error in ["ENOSYS", "EPERM", "EIO", "EOVERFLOW"] {
+        let inject = format!("inject=fstatfs,statfs:error={error}");
+        let Some(run) = sandbox.with(["3", "data"]).tampered(&["-e", &inject]) else { return };
+        run.run().stores(&default_paths(3, "data"), contents);
+    }
+});
+
+both!(a_file_whose_room_cannot_be_reserved_is_written_all_the_same, |sandbox| {
+    let contents = [contents(BLOCK), &vec![0; 1 << 20], contents(3 * BLOCK)].concat();
+    let source = std::fs::File::create(sandbox.path("data")).unwrap();
+    source.write_all_at(&contents[..BLOCK], 0).unwrap();
+    source.write_all_at(&contents[BLOCK + (1 << 20)..], (BLOCK + (1 << 20)) as u64).unwrap();
+    for error in ["EPERM", "EINVAL", "EIO", "EOPNOTSUPP", "ENOSYS", "EAGAIN"] {
+        // The first call of `sharedmem` itself reserves the segment; a peer has one for each run of data.
+        for when in if sandbox.is_sharedmem() { &["2+"][..] } else { &["1+", "2+"] } {
+            let inject = format!("inject=fallocate:error={error}:when={when}");
+            let Some(run) = sandbox.with(["3", "data"]).tampered(&["-e", &inject]) else { return };
+            run.run().stores(&default_paths(3, "data"), &contents);
+        }
+    }
 });

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::thread::CapabilitySet;
 
-use crate::{Error, FileName};
+use crate::{Error, FileName, file_system};
 
 /// An open directory and the path that messages call it by.
 ///
@@ -100,15 +99,11 @@ impl Directory {
             .map_err(Error::at("write to directory", &self.path))
     }
 
-    /// Bytes that the file system has left for this user; `None` where it does not say.
-    ///
-    /// # Errors
-    /// [`Error::Path`]
-    pub fn available(&self) -> Result<Option<u64>, Error> {
-        let stat = retry_on_intr(|| rustix::fs::fstatvfs(&self.fd))
-            .map_err(Error::at("read the free space of directory", &self.path))?;
-        let free = if may_use_reserve() { stat.f_bfree } else { stat.f_bavail };
-        Ok((stat.f_blocks > 0).then(|| free.saturating_mul(stat.f_frsize)))
+    /// Bytes that this user can store in it at most, as far as that is certain: `None` where the file system
+    /// compresses or shares blocks, is not known to do neither, or does not say how much is free.
+    #[must_use]
+    pub fn available(&self) -> Option<u64> {
+        file_system::room(&self.fd)
     }
 
     /// The numbers of the file system that it is on, and of itself there.
@@ -206,13 +201,6 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Whether what file systems keep in reserve is for this process: to that it takes a capability, which
-/// root in a container may lack.
-fn may_use_reserve() -> bool {
-    let capabilities = rustix::thread::capabilities(None);
-    capabilities.is_ok_and(|it| it.effective.contains(CapabilitySet::SYS_RESOURCE))
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ impl Job {
     }
 
     fn check_room(&self, directory: &Directory, copies: u32) -> Result<(), Error> {
-        let (Some(size), Some(available)) = (self.source.map().length(), directory.available()?)
+        let (Some(size), Some(available)) = (self.source.map().length(), directory.available())
         else {
             return Ok(());
         };

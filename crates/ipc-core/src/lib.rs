@@ -94,6 +94,7 @@ mod digest;
 mod directory;
 mod error;
 mod file_name;
+mod file_system;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod header;

@@ -12,7 +12,7 @@ use crate::digest::Hasher;
 use crate::io::{read, read_at, retry, write_all};
 use crate::memory::SharedBytes;
 use crate::progress::Counter;
-use crate::{DataMap, Digest, Directory, Error, FileHeader, FileName, Run};
+use crate::{DataMap, Digest, Directory, Error, FileHeader, FileName, Run, file_system};
 
 /// Bytes that are stored with one write, beginning at a multiple of this.
 ///
@@ -137,18 +137,30 @@ impl<'d> ReceivedFile<'d> {
         }
     }
 
-    /// Reserves room for all data on the disk, which makes the writes cheaper and a full disk known early.
+    /// Reserves room for all data where that makes the writes cheaper. It also makes a full disk known early;
+    /// any other error is no reason not to write.
     fn allocate(&mut self) -> Result<(), Error> {
+        if !file_system::gains_by_reserving(&self.fd) {
+            return Ok(());
+        }
         // To reserve nothing is an error.
         for Run { offset, length } in self.map.runs().filter(|run| run.length > 0) {
-            let reserved = retry(&self.fd, PollFlags::OUT, || {
+            let reserved = retry_on_intr(|| {
                 rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), offset, length)
             });
             match reserved {
                 Ok(()) => self.size = offset + length,
-                // Not every file system can; none has to.
-                Err(error) if is_unsupported(&error) => break,
-                Err(error) => return Err(self.failed("reserve space in")(error)),
+                Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                    return Err(self.failed("reserve space in")(errno.into()));
+                }
+                Err(_) => {
+                    // A part of it may have been reserved.
+                    let stat = retry_on_intr(|| rustix::fs::fstat(&self.fd));
+                    let stat =
+                        stat.map_err(|errno| self.failed("examine a file in")(errno.into()))?;
+                    self.size = u64::try_from(stat.st_size).unwrap_or(0);
+                    break;
+                }
             }
         }
         Ok(())

@@ -29,3 +29,13 @@ pub(crate) fn with_mounts_checked<'s>(
     );
     Some(sandbox.with(args).in_shell(&script).through(command).run())
 }
+
+/// A script that puts what is in `directory`, where something is mounted, below the mount, so that it can
+/// be seen from outside. It begins and ends with the run's other checks.
+pub(crate) fn taken_out_of(directory: &str) -> String {
+    format!(
+        "mkdir /dev/shm/out && cp -a {directory}/. /dev/shm/out && rm -rf /dev/shm/out/lost+found
+        while umount -l {directory} 2>&-; do :; done
+        cp -a /dev/shm/out/. {directory}"
+    )
+}
