@@ -10,6 +10,7 @@
     reason = "each test file uses its own part of this"
 )]
 
+pub(crate) mod fuse;
 pub(crate) mod leftovers;
 pub(crate) mod mounts;
 pub(crate) mod paths;
@@ -24,7 +25,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use run::Run;
 use running::Running;
@@ -71,6 +72,8 @@ pub(crate) const BEYOND_ALL_BUFFERS: usize = 8 << 20;
 pub(crate) struct Sandbox {
     program: &'static Path,
     root: PathBuf,
+    /// Those mounted in it.
+    file_systems: Mutex<Vec<Arc<fuse::Shared>>>,
     /// Removes it.
     _directory: tempfile::TempDir,
 }
@@ -83,7 +86,7 @@ impl Sandbox {
         let root = directory.path().canonicalize().unwrap();
         fs::create_dir(root.join("work")).unwrap();
         fs::create_dir(root.join("tmp")).unwrap();
-        Self { program, root, _directory: directory }
+        Self { program, root, file_systems: Mutex::default(), _directory: directory }
     }
 
     /// The program's name, as it stands before its messages.
@@ -121,6 +124,15 @@ impl Sandbox {
         let path = self.path(path);
         fs::create_dir_all(&path).unwrap();
         path
+    }
+
+    fn note_file_system(&self, file_system: &Arc<fuse::Shared>) {
+        self.file_systems.lock().unwrap().push(Arc::clone(file_system));
+    }
+
+    /// Lets all file systems in it answer, so that no process hangs.
+    fn calm_file_systems(&self) {
+        self.file_systems.lock().unwrap().iter().for_each(|file_system| file_system.calm());
     }
 
     /// Runs the program with these arguments to its end.

@@ -114,6 +114,16 @@ impl<'s> Running<'s> {
         self.ended(status)
     }
 
+    /// Waits for the end of the program while a file system of the sandbox hangs. Only then that answers, and
+    /// the processes end that were left to it.
+    pub(crate) fn finish_abandoning(mut self) -> Run<'s> {
+        let status = self.wait();
+        self.sandbox.calm_file_systems();
+        reap_session_of(self.pid());
+        assert_eq!(session_of(self.pid()), [], "left by {}", self.command);
+        self.ended(status)
+    }
+
     /// Sends the program a signal and waits until it has died of it, and everybody else with it.
     pub(crate) fn die_of(mut self, signal: Signal, send: impl FnOnce(Pid, Signal)) -> Run<'s> {
         send(self.pid(), signal);
@@ -149,6 +159,8 @@ impl<'s> Running<'s> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
+            // One that waits for a file system would never end.
+            self.sandbox.calm_file_systems();
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
