@@ -91,7 +91,7 @@ impl SourceFields {
     /// Adds what is known of it now that it is open.
     pub(crate) fn learn(&mut self, source: &Source) {
         self.kind = Some(if source.can_be_shared() { "file" } else { "stream" });
-        self.bytes = source.header().size;
+        self.bytes = source.header().size();
     }
 }
 

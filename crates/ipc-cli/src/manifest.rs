@@ -75,7 +75,7 @@ impl Manifest {
         let name = FileName::of_path(path)?;
         let directory = Directory::open_or_create(parent(path))?;
         let size = u64::try_from(lines.len()).ok();
-        let header = FileHeader { name: name.clone(), size, mode: 0o666, modified: (0, 0) };
+        let header = FileHeader::new(name.clone(), size, 0o666, (0, 0))?;
         let hidden = FileName::new(format!(".{:016x}", FileName::random_token()?).as_bytes())?;
         let mut file = ReceivedFile::create(&directory, &header, hidden)?;
         file.write_all(lines.as_bytes())?;

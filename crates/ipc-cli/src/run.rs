@@ -63,7 +63,7 @@ fn run<T: Transport>(
     let job = args.into_job()?;
     ended.source.learn(&job.source);
     ended.transport.resolve(on_slow, &job.source);
-    ended.name = Some(job.source.header().name.clone());
+    ended.name = Some(job.source.header().name().clone());
     job.check::<T>()?;
     let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;

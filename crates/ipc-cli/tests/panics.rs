@@ -142,8 +142,13 @@ impl<T: Transport> Transport for Odd<T> {
         let connection = self.transport.connect(me, server)?;
         let mut header = connection.header().clone();
         match mishap {
-            Some(Mishap::OtherName) => header.name = FileName::new(b"..data").unwrap(),
-            Some(Mishap::OtherSize) => header.size = Some(u64::MAX),
+            Some(Mishap::OtherName) => {
+                header = header.with_name(FileName::new(b"..data").unwrap());
+            }
+            Some(Mishap::OtherSize) => {
+                let (name, size) = (header.name().clone(), Some(i64::MAX as u64));
+                header = FileHeader::new(name, size, header.mode(), header.modified()).unwrap();
+            }
             _ => {}
         }
         Ok(OddConnection { connection, header, mishap })

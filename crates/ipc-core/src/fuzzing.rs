@@ -18,7 +18,7 @@ pub fn header(data: &[u8]) {
     bytes.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
     if let Ok(header) = FileHeader::decode(&bytes) {
         assert_eq!(header.encode(), bytes, "{header:?} has a second encoding");
-        assert_is_base_name(&header.name);
+        assert_is_base_name(header.name());
     }
 }
 

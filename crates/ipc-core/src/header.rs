@@ -3,16 +3,24 @@
 use crate::{Error, FileName};
 
 /// The source as announced to the peers.
+///
+/// ```
+/// use ipc_core::{FileHeader, FileName};
+///
+/// let name = FileName::new(b"data.bin")?;
+/// let header = FileHeader::new(name, Some(5), 0o644, (0, 0))?;
+/// assert_eq!(FileHeader::decode(&header.encode())?, header);
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileHeader {
-    /// Base name of the source.
-    pub name: FileName,
-    /// Size in bytes; `None` where only the end will tell (standard input, FIFOs, `/proc`).
-    pub size: Option<u64>,
-    /// Permission bits, `0o7777` at most.
-    pub mode: u32,
-    /// Time of last modification: seconds since the epoch, and nanoseconds below 10^9.
-    pub modified: (i64, u32),
+    name: FileName,
+    /// At most [`MAX_SIZE`].
+    size: Option<u64>,
+    /// At most [`MAX_MODE`].
+    mode: u32,
+    /// The nanoseconds are less than [`SECOND`].
+    modified: (i64, u32),
 }
 
 /// First bytes of every encoded header.
@@ -21,6 +29,12 @@ const MAGIC: [u8; 8] = *b"IPC-FILE";
 const VERSION: u32 = 1;
 /// The size that says "unknown".
 const UNKNOWN: u64 = u64::MAX;
+/// The greatest size of a file, in bytes.
+const MAX_SIZE: u64 = i64::MAX as u64;
+/// All permission bits.
+const MAX_MODE: u32 = 0o7777;
+/// Nanoseconds in a second.
+const SECOND: u32 = 1_000_000_000;
 
 impl FileHeader {
     /// Length of an encoded header in bytes.
@@ -39,22 +53,90 @@ impl FileHeader {
     /// Numbers are little-endian.
     pub const ENCODED_LENGTH: usize = 296;
 
+    /// The header of a file called `name`, of `size` bytes, or `None` where only the end will tell
+    /// (standard input, FIFOs, `/proc`), with the permission bits `mode`, last modified at
+    /// `modified`: seconds since the epoch, and nanoseconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a size above `i64::MAX`, which no file has, a mode above `0o7777`, and
+    /// nanoseconds of a second or more.
+    pub fn new(
+        name: FileName,
+        size: Option<u64>,
+        mode: u32,
+        modified: (i64, u32),
+    ) -> Result<Self, Error> {
+        let invalid = |reason| Err(Error::Invalid { what: "header", reason });
+        if size.is_some_and(|size| size > MAX_SIZE) {
+            return invalid("the size is greater than that of any file");
+        }
+        if mode > MAX_MODE {
+            return invalid("the mode has more than permission bits");
+        }
+        if modified.1 >= SECOND {
+            return invalid("the nanoseconds exceed a second");
+        }
+        Ok(Self { name, size, mode, modified })
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn with_name(self, name: FileName) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The same with other permission bits.
+    ///
+    /// # Errors
+    /// As [`FileHeader::new`].
+    pub fn with_mode(self, mode: u32) -> Result<Self, Error> {
+        Self::new(self.name, self.size, mode, self.modified)
+    }
+
+    /// Base name of the source.
+    #[must_use]
+    pub fn name(&self) -> &FileName {
+        &self.name
+    }
+
+    /// Size in bytes, if it is known before the end.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Permission bits.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// Time of last modification: seconds since the epoch, and nanoseconds below 10^9.
+    #[must_use]
+    pub fn modified(&self) -> (i64, u32) {
+        self.modified
+    }
+
     /// The header as it travels.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::ENCODED_LENGTH] {
         let name = self.name.as_bytes();
-        let mut fields = Vec::with_capacity(Self::ENCODED_LENGTH);
-        fields.extend_from_slice(&MAGIC);
-        fields.extend_from_slice(&VERSION.to_le_bytes());
-        fields.extend_from_slice(&self.mode.to_le_bytes());
-        fields.extend_from_slice(&self.size.unwrap_or(UNKNOWN).to_le_bytes());
-        fields.extend_from_slice(&self.modified.0.to_le_bytes());
-        fields.extend_from_slice(&self.modified.1.to_le_bytes());
-        fields.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
-        fields.extend_from_slice(name);
+        let length = u32::try_from(name.len()).expect("a file name has 255 bytes at most");
         let mut bytes = [0; Self::ENCODED_LENGTH];
-        for (to, from) in bytes.iter_mut().zip(fields) {
-            *to = from;
+        let mut rest = &mut bytes[..];
+        for field in [
+            &MAGIC[..],
+            &VERSION.to_le_bytes(),
+            &self.mode.to_le_bytes(),
+            &self.size.unwrap_or(UNKNOWN).to_le_bytes(),
+            &self.modified.0.to_le_bytes(),
+            &self.modified.1.to_le_bytes(),
+            &length.to_le_bytes(),
+            name,
+        ] {
+            let (to, behind) = rest.split_at_mut(field.len());
+            to.copy_from_slice(field);
+            rest = behind;
         }
         bytes
     }
@@ -74,15 +156,9 @@ impl FileHeader {
             return Err(invalid("it is of another version"));
         }
         let mode = u32::from_le_bytes(fields.take()?);
-        if mode > 0o7777 {
-            return Err(invalid("the mode has more than permission bits"));
-        }
         let size = u64::from_le_bytes(fields.take()?);
         let seconds = i64::from_le_bytes(fields.take()?);
         let nanoseconds = u32::from_le_bytes(fields.take()?);
-        if nanoseconds >= 1_000_000_000 {
-            return Err(invalid("the nanoseconds exceed a second"));
-        }
         let length = u32::from_le_bytes(fields.take()?);
         let (name, padding) = usize::try_from(length)
             .ok()
@@ -92,12 +168,7 @@ impl FileHeader {
         if padding.iter().any(|&byte| byte != 0) {
             return Err(invalid("there is something behind the name"));
         }
-        Ok(Self {
-            name,
-            size: (size != UNKNOWN).then_some(size),
-            mode,
-            modified: (seconds, nanoseconds),
-        })
+        Self::new(name, (size != UNKNOWN).then_some(size), mode, (seconds, nanoseconds))
     }
 }
 
@@ -121,12 +192,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> FileHeader {
-        FileHeader {
-            name: FileName::new(b"data.bin").unwrap(),
-            size: Some(5),
-            mode: 0o644,
-            modified: (1, 2),
-        }
+        FileHeader::new(name(), Some(5), 0o644, (1, 2)).unwrap()
+    }
+
+    fn name() -> FileName {
+        FileName::new(b"data.bin").unwrap()
     }
 
     /// The encoded header with the bytes at `offset` replaced.
@@ -142,6 +212,7 @@ mod tests {
             (0, &b"X"[..], "IPC-FILE"),
             (8, &[9], "version"),
             (15, &[1], "mode"),
+            (16, &[0, 0, 0, 0, 0, 0, 0, 0x80], "size"),
             (32, &[0xff; 4], "nanoseconds"),
             (36, &[1, 1, 0, 0], "longer than its field"),
             (36, &[0xff; 4], "longer than its field"),
@@ -155,17 +226,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_would_not_be_decoded_cannot_be_made() {
+        for (size, mode, nanoseconds, about) in [
+            (Some(1 << 63), 0, 0, "size"),
+            (Some(u64::MAX), 0, 0, "size"),
+            (None, 0o10_000, 0, "mode"),
+            (None, 0o100_644, 0, "mode"),
+            (None, u32::MAX, 0, "mode"),
+            (None, 0, 1_000_000_000, "nanoseconds"),
+            (None, 0, u32::MAX, "nanoseconds"),
+        ] {
+            let made = FileHeader::new(name(), size, mode, (0, nanoseconds));
+            let error = made.unwrap_err().to_string();
+            assert!(error.contains(about), "{about}: {error}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_can_be_made_is_decoded_as_it_was(
+            size: Option<u64>,
+            mode: u32,
+            seconds: i64,
+            nanoseconds: u32,
+        ) {
+            if let Ok(header) = FileHeader::new(name(), size, mode, (seconds, nanoseconds)) {
+                prop_assert_eq!(FileHeader::decode(&header.encode()).unwrap(), header);
+            }
+        }
+
         #[test]
         fn decode_returns_what_encode_was_given(
             name in "[^/\0]{1,60}".prop_filter("a name", |name| name != "." && name != ".."),
-            size in proptest::option::of(0..u64::MAX),
-            mode in 0..=0o7777u32,
+            size in proptest::option::of(0..=MAX_SIZE),
+            mode in 0..=MAX_MODE,
             seconds: i64,
-            nanoseconds in 0..1_000_000_000u32,
+            nanoseconds in 0..SECOND,
         ) {
             let name = FileName::new(name.as_bytes()).unwrap();
-            let header = FileHeader { name, size, mode, modified: (seconds, nanoseconds) };
+            let header = FileHeader::new(name, size, mode, (seconds, nanoseconds)).unwrap();
             prop_assert_eq!(FileHeader::decode(&header.encode()).unwrap(), header);
         }
 

@@ -111,7 +111,7 @@ impl Job {
     /// # Errors
     /// [`Error::NameTooLong`]
     pub fn final_path(&self, peer: PeerId, pid: u32) -> Result<PathBuf, Error> {
-        let name = self.final_name(peer, pid, &self.source.header().name)?;
+        let name = self.final_name(peer, pid, self.source.header().name())?;
         Ok(self.directory.render(peer).join(name))
     }
 
@@ -146,7 +146,7 @@ impl Job {
 
     /// Names are checked with the longest numbers that can stand in them.
     fn check_names(&self) -> Result<(), Error> {
-        let (peer, name) = (PeerId(self.peers.get() - 1), &self.source.header().name);
+        let (peer, name) = (PeerId(self.peers.get() - 1), self.source.header().name());
         self.final_name(peer, GREATEST_PID, name).map(drop)
     }
 
@@ -220,7 +220,7 @@ impl Job {
             return Ok(());
         }
         (first.0..first.0 + peers).map(PeerId).try_for_each(|peer| {
-            let name = self.final_name(peer, 0, &self.source.header().name)?;
+            let name = self.final_name(peer, 0, self.source.header().name())?;
             self.check_is_not_source(directory, &name)
         })
     }

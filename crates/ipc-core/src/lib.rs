@@ -41,7 +41,7 @@
 //!     const DESCRIPTORS_PER_PEER: u64 = 0;
 //!
 //!     fn serve(&self, _: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
-//!         peers.source_ended(self.header.size.unwrap_or(0), None);
+//!         peers.source_ended(self.header.size().unwrap_or(0), None);
 //!         Ok(())
 //!     }
 //!     fn connect<'t>(&'t self, _: PeerId, _: &'t ServerLink) -> Result<Reading<'t>, Error> {

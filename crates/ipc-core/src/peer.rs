@@ -26,7 +26,7 @@ pub(crate) fn run<T: Transport>(
         let reason = "it is not that of the source";
         return Err(Error::Invalid { what: "header", reason }.into());
     }
-    let name = run.job.final_name(me, std::process::id(), &header.name)?;
+    let name = run.job.final_name(me, std::process::id(), header.name())?;
     // Where the file must have a hidden name, a peer that is killed with the server would leave it
     // behind. So it outlives the server, and learns of its end by the control channel.
     let hidden = run.hidden_name(me)?;

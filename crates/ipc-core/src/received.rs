@@ -44,7 +44,7 @@ pub enum Existing {
 /// let root = tempfile::tempdir()?;
 /// let directory = Directory::open(root.path())?;
 /// let name = FileName::new(b"greeting")?;
-/// let header = FileHeader { name: name.clone(), size: Some(5), mode: 0o644, modified: (0, 0) };
+/// let header = FileHeader::new(name.clone(), Some(5), 0o644, (0, 0))?;
 ///
 /// let mut file = ReceivedFile::create(&directory, &header, FileName::new(b".hidden")?)?;
 /// file.write_all(b"hello")?;
@@ -86,7 +86,7 @@ impl<'d> ReceivedFile<'d> {
         header: &FileHeader,
         hidden: FileName,
     ) -> Result<Self, Error> {
-        Self::create_with_holes(directory, header, DataMap::dense(header.size), hidden)
+        Self::create_with_holes(directory, header, DataMap::dense(header.size()), hidden)
     }
 
     /// The same for a file that has data only where `map` says so: what it is given to store is
@@ -101,7 +101,7 @@ impl<'d> ReceivedFile<'d> {
         hidden: FileName,
     ) -> Result<Self, Error> {
         let failed = || Error::at("create a file in", directory.path());
-        let mode = Mode::from_raw_mode(header.mode & 0o777);
+        let mode = Mode::from_raw_mode(header.mode() & 0o777);
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let nameless = retry(directory, PollFlags::empty(), || {
             rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode)
@@ -311,10 +311,10 @@ impl<'d> ReceivedFile<'d> {
     /// # Errors
     /// [`Error::Path`]
     pub fn preserve(&self, header: &FileHeader) -> Result<(), Error> {
-        let mode = Mode::from_raw_mode(header.mode & 0o777);
+        let mode = Mode::from_raw_mode(header.mode() & 0o777);
         retry_on_intr(|| rustix::fs::fchmod(&self.fd, mode))
             .map_err(|errno| self.failed("set the mode of a file in")(errno.into()))?;
-        let (seconds, nanoseconds) = header.modified;
+        let (seconds, nanoseconds) = header.modified();
         let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let modified = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
         let times = Timestamps { last_access: omitted, last_modification: modified };
@@ -420,7 +420,7 @@ mod tests {
     }
 
     fn header(size: Option<u64>) -> FileHeader {
-        FileHeader { name: name("data"), size, mode: 0o644, modified: (0, 0) }
+        FileHeader::new(name("data"), size, 0o644, (0, 0)).unwrap()
     }
 
     fn receive<'d>(directory: &'d Directory, size: Option<u64>, bytes: &[u8]) -> ReceivedFile<'d> {

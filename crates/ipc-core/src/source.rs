@@ -20,7 +20,7 @@ use crate::{DataMap, Digest, Error, FileHeader, FileName, Run};
 /// use ipc_core::Source;
 ///
 /// let source = Source::open("/proc/version".as_ref())?;
-/// assert_eq!(source.header().size, None, "/proc does not tell sizes");
+/// assert_eq!(source.header().size(), None, "/proc does not tell sizes");
 ///
 /// let mut buffer = [0; 65536];
 /// let mut reader = source.reader();
@@ -79,13 +79,13 @@ impl Source {
                 // To look for holes can take as long as the file has pages.
                 let holes = size.filter(|&size| occupied(&stat) < size);
                 let map = holes.map(|size| DataMap::of(&fd, size));
-                let source = Self::new(fd, path, name, size, &stat);
+                let source = Self::new(fd, path, name, size, &stat)?;
                 Ok(match map {
                     Some(map) => Self { map, ..source },
                     None => source,
                 })
             }
-            FileType::Fifo => Ok(Self::new(fd, path, name, None, &stat)),
+            FileType::Fifo => Self::new(fd, path, name, None, &stat),
             FileType::Directory => not_copyable(
                 "a directory",
                 "; copy its files, or a tar of it through standard input",
@@ -115,27 +115,32 @@ impl Source {
             });
         }
         let path = path.to_owned();
-        let mut source = Self::new(fd, &path, name, None, &stat);
+        let mut source = Self::new(fd, &path, name, None, &stat)?;
         if !source.is_regular() {
             // That of a pipe says nothing of what comes through it.
-            source.header.mode = 0o666;
+            source.header = source.header.with_mode(0o666)?;
         }
         Ok(source)
     }
 
-    fn new(fd: OwnedFd, path: &Path, name: FileName, size: Option<u64>, stat: &Stat) -> Self {
+    fn new(
+        fd: OwnedFd,
+        path: &Path,
+        name: FileName,
+        size: Option<u64>,
+        stat: &Stat,
+    ) -> Result<Self, Error> {
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let version = regular.then(|| Version::of(stat));
-        let header =
-            FileHeader { name, size, mode: stat.st_mode & 0o7777, modified: modified(stat) };
+        let header = FileHeader::new(name, size, stat.st_mode & 0o7777, modified(stat))?;
         let (path, map) = (path.to_owned(), DataMap::dense(size));
-        Self { fd, path, header, dense: map.clone(), map, version, is_verified: false }
+        Ok(Self { fd, path, header, dense: map.clone(), map, version, is_verified: false })
     }
 
     /// The same source under another name: what received files are called is the caller's choice.
     #[must_use]
     pub fn with_name(mut self, name: FileName) -> Self {
-        self.header.name = name;
+        self.header = self.header.with_name(name);
         self
     }
 
@@ -213,7 +218,7 @@ impl Source {
     /// stream.
     #[must_use]
     pub fn can_be_shared(&self) -> bool {
-        self.header.size.is_some()
+        self.header.size().is_some()
     }
 
     /// Whether it is a regular file, whatever its size says, and so not a stream that can be read only once.
@@ -329,7 +334,7 @@ impl SourceReader<'_> {
             None => self.fill_from_stream(room, keep_waiting)?,
         };
         if self.ended
-            && let Some(size) = self.source.header.size
+            && let Some(size) = self.source.header.size()
         {
             self.hash_hole(size);
         }
@@ -454,7 +459,7 @@ mod tests {
         let contents: Vec<u8> = (0..=255).collect();
         file.write_all(&contents).unwrap();
         let source = Source::open(file.path()).unwrap();
-        assert_eq!(source.header().size, Some(256));
+        assert_eq!(source.header().size(), Some(256));
         for piece in [1, 7, 255, 256, 257] {
             assert_eq!(read_all(&source, piece).unwrap(), contents, "{piece}");
         }

@@ -179,7 +179,7 @@ struct Scribbled<'s> {
 impl<'s> Scribbled<'s> {
     fn new(layout: Layout, me: Writer, script: &'s [u8]) -> Self {
         let name = FileName::new(b"data.bin").expect("it is a name");
-        let header = FileHeader { name, size: None, mode: 0o644, modified: (1, 2) };
+        let header = FileHeader::new(name, None, 0o644, (1, 2)).expect("it is a header");
         let segment = Segment::create(layout, &header).expect("/dev/shm has room");
         let script = Script(Cell::new(script));
         Self { segment, me, honest: None, script, clock: Cell::new(0) }

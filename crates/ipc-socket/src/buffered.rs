@@ -41,7 +41,7 @@ impl<'s> Buffered<'s> {
                 readers,
             ),
             positions: vec![Some(Position::default()); readers],
-            is_stream: source.header().size.is_none(),
+            is_stream: source.header().size().is_none(),
             satisfied: Vec::new(),
         }
     }

@@ -32,7 +32,7 @@ impl<'s> Direct<'s> {
     /// `None` if the source cannot be sent so.
     pub(crate) fn new(source: &'s Source, peers: usize) -> Result<Option<Self>, Error> {
         let header = source.header();
-        let (Some(size), Some(length)) = (header.size, source.map().length()) else {
+        let (Some(size), Some(length)) = (header.size(), source.map().length()) else {
             return Ok(None);
         };
         if !can_send_last_byte(source, size)? {

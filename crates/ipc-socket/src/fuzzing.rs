@@ -71,7 +71,8 @@ impl Wire {
         if has_header {
             let size = has_size.then_some(run.into());
             let name = FileName::new(b"data.bin").expect("it is a name");
-            bytes.extend(FileHeader { name, size, mode: 0o644, modified: (1, 2) }.encode());
+            let header = FileHeader::new(name, size, 0o644, (1, 2));
+            bytes.extend(header.expect("it is a header").encode());
         }
         bytes.extend_from_slice(before);
         bytes.resize(bytes.len() + run as usize, 0);
@@ -92,8 +93,8 @@ impl Wire {
             let (prefix, behind) = rest.split_first_chunk::<PREFIX>()?;
             let length = u64::from_le_bytes(*prefix);
             if length == 0 {
-                let is_announced = header.size.is_none_or(|size| contents.len() as u64 <= size);
-                return is_announced.then_some((header.name, contents));
+                let is_announced = header.size().is_none_or(|size| contents.len() as u64 <= size);
+                return is_announced.then_some((header.name().clone(), contents));
             }
             let (frame, behind) = behind.split_at_checked(usize::try_from(length).ok()?)?;
             assert!(length <= MAX_FRAME, "no frame so long is ever sent");
@@ -125,11 +126,11 @@ impl Server {
         let header = connection.header().clone();
         let directory = Directory::open(directory)?;
         // A peer refuses each header but the source's. So no liar's size is ever reserved on the disk.
-        let unknown = FileHeader { size: None, ..header.clone() };
+        let unknown = FileHeader::new(header.name().clone(), None, 0o644, (0, 0))?;
         let mut file = ReceivedFile::create(&directory, &unknown, FileName::new(b".hidden")?)?;
         connection.receive(&mut file)?;
         file.finish()?;
-        Ok(file.commit(&header.name, Existing::Keep)?)
+        Ok(file.commit(header.name(), Existing::Keep)?)
     }
 }
 

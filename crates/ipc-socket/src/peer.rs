@@ -51,7 +51,7 @@ impl Connection for SocketConnection {
     }
 
     fn receive(self, file: &mut ReceivedFile<'_>) -> Result<Received, Error> {
-        let mut frames = Frames::new(self.header.size);
+        let mut frames = Frames::new(self.header.size());
         let mut memory = Memory { buffer: vec![0; STORE + PREFIX], filled: 0 };
         let mut pipe = Pipe::new();
         let mut prefix = [0; PREFIX];
@@ -197,7 +197,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::open(root.path()).unwrap();
         let name = FileName::new(b"final").unwrap();
-        let header = FileHeader { name: name.clone(), size, mode: 0o644, modified: (0, 0) };
+        let header = FileHeader::new(name.clone(), size, 0o644, (0, 0)).unwrap();
         let wire = [&header.encode(), wire].concat();
         let (mut server, peer) = UnixStream::pair().unwrap();
         let sending = std::thread::spawn(move || {
@@ -206,7 +206,8 @@ mod tests {
         });
         let received = SocketConnection::new(peer.into()).and_then(|connection| {
             let hidden = FileName::new(b".hidden")?;
-            let header = FileHeader { size: None, ..connection.header().clone() };
+            let name_of_source = connection.header().name().clone();
+            let header = FileHeader::new(name_of_source, None, 0o644, (0, 0))?;
             let mut file = ReceivedFile::create(&directory, &header, hidden)?;
             connection.receive(&mut file)?;
             file.finish()?;

@@ -165,12 +165,8 @@ mod tests {
 
     /// The lengths in the prefixes of what a cursor sends, `step` bytes at most at once.
     fn frames_of(length: u64, step: usize) -> Vec<u64> {
-        let header = FileHeader {
-            name: ipc_core::FileName::new(b"data").unwrap(),
-            size: Some(length),
-            mode: 0,
-            modified: (0, 0),
-        };
+        let name = ipc_core::FileName::new(b"data").unwrap();
+        let header = FileHeader::new(name, Some(length), 0, (0, 0)).unwrap();
         let mut cursor = Cursor::new(&header, length);
         let (mut head, mut position) = (Vec::new(), 0);
         loop {

@@ -40,7 +40,7 @@ fn store_one(args: &Args, number: usize, bytes: &[u8]) -> Result<(), Error> {
     let name = FileName::new(number.to_string().as_bytes())?;
     let hidden = FileName::new(format!(".{number}").as_bytes())?;
     let size = Some(bytes.len() as u64);
-    let header = FileHeader { name: name.clone(), size, mode: 0o644, modified: (0, 0) };
+    let header = FileHeader::new(name.clone(), size, 0o644, (0, 0))?;
     let mut file = ReceivedFile::create(&directory, &header, hidden)?;
     file.write_all(bytes)?;
     file.finish()?;

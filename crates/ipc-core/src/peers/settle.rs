@@ -66,7 +66,7 @@ impl Peers<'_> {
             bytes: self
                 .total
                 .map(|total| self.source.map().size_at(total))
-                .or(self.source.header().size),
+                .or(self.source.header().size()),
             digest: self.digest,
             aborted: self.aborted.take(),
         })
