@@ -173,6 +173,9 @@ impl From<&PeerReport> for Peer {
     fn from(peer: &PeerReport) -> Self {
         let (outcome, path, error) = match &peer.outcome {
             Outcome::Stored { path } => ("stored", PathFields::of(path), None),
+            Outcome::Unconfirmed { path, failure } => {
+                ("failed", PathFields::of(path), Some(failure.into()))
+            }
             Outcome::Failed(failure) => ("failed", PathFields::default(), Some(failure.into())),
         };
         Self {

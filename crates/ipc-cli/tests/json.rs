@@ -140,6 +140,31 @@ both!(a_peer_that_failed_says_why, |sandbox| {
     run.loses(&[(1, "File exists")], &numbered([0, 2]), contents(SIZE));
 });
 
+both!(a_peer_that_failed_after_its_file_had_its_name_has_a_path, |sandbox| {
+    let contents = contents(SIZE);
+    sandbox.file("data", contents);
+    let bad = sandbox.directory("to-1");
+    for (option, inject) in [
+        ("--sync", "inject=fsync:error=EIO"),
+        ("--sync", "inject=fsync:signal=KILL"),
+        ("--preserve", "inject=linkat:signal=TERM"),
+    ] {
+        let how = ["-P", bad.to_str().unwrap(), "-e", inject];
+        let args = ["--json", option, "--dir=to-{peer}", "--name={name}", "3", "data"];
+        let Some(invocation) = sandbox.with(args).tampered(&how) else { return };
+        let run = invocation.run().listing_itself();
+        let object = object(&run);
+        assert_eq!(of_peers(&object, "outcome"), ["stored", "failed", "stored"], "{object}");
+        assert_eq!(of_peers(&object, "path"), ["to-0/data", "to-1/data", "to-2/data"]);
+        assert_eq!(of_peers(&object, "bytes"), [SIZE; 3]);
+        let why = object["peers"][1]["error"]["message"].as_str().unwrap();
+        assert!(why.starts_with(r#""to-1/data" is stored, but "#), "{why}");
+        let all = [0, 1, 2].map(|peer| format!("to-{peer}/data"));
+        all.iter().for_each(|path| common::run::assert_same(&sandbox.path(path), contents));
+        all.iter().for_each(|path| std::fs::remove_file(sandbox.path(path)).unwrap());
+    }
+});
+
 both!(a_killed_peer_tells_how_far_it_came, |sandbox| {
     sandbox.directory("received-files");
     let mut fifo = Fifo::new(sandbox, "fifo");

@@ -107,8 +107,9 @@ const fn moment(call: &'static str, options: &'static [&'static str], is_named: 
     Moment { call, options, is_named }
 }
 
-const MOMENTS: [Moment; 10] = [
-    // The first thing that is sent says that all is stored, the second that it has its name.
+const MOMENTS: [Moment; 12] = [
+    // The first thing that is sent says that all is stored, the second that it has its name, and with
+    // `--sync` a third that the name is on the disk.
     moment("sendto:signal=KILL:when=1", &[], false),
     moment("sendto:signal=TERM:when=1", &[], false),
     moment("linkat:signal=KILL", &[], false),
@@ -120,6 +121,8 @@ const MOMENTS: [Moment; 10] = [
     moment("fsync:signal=KILL:when=2", &["--sync"], true),
     moment("fsync:signal=TERM:when=2", &["--sync"], true),
     moment("sendto:signal=KILL:when=2", &["--sync"], true),
+    moment("sendto:signal=TERM:when=2", &["--sync"], true),
+    moment("sendto:signal=KILL:when=3", &["--sync"], true),
 ];
 
 /// How a peer that is sent such a signal has failed.
@@ -127,9 +130,18 @@ fn death(call: &str) -> &'static str {
     if call.contains("KILL") { KILLED } else { "killed by SIGTERM" }
 }
 
+/// What is said of a peer that has failed, with its file in place or not.
+fn outcome(is_named: bool, is_synced: bool, why: &str) -> String {
+    match (is_named, is_synced) {
+        (true, true) => format!("is stored, but not known to be on the disk: {why}"),
+        (true, false) => format!("is stored, but its peer failed after that: {why}"),
+        (false, _) => why.to_owned(),
+    }
+}
+
 /// Checks a run in which peer 1 dies so, from where it stands still on.
 fn die_at(
-    Moment { call, is_named, .. }: Moment,
+    Moment { call, options, is_named }: Moment,
     (running, peers): (Running<'_>, Vec<Pid>),
     go_on: impl FnOnce(),
     contents: &[u8],
@@ -139,7 +151,10 @@ fn die_at(
     go_on();
     let named: &[usize] = if is_named { &[1] } else { &[] };
     let run = running.finish().leaving(&paths_for(&peers, named), contents);
-    run.loses(&[(1, death(call))], &paths_for(&peers, &[0, 2]), contents);
+    let is_synced = options.contains(&"--sync");
+    let why = outcome(is_named, is_synced, death(call));
+    assert_eq!(run.stderr().contains("is stored"), is_named, "{call}: {}", run.stderr());
+    run.loses(&[(1, &why)], &paths_for(&peers, &[0, 2]), contents);
 }
 
 both!(a_peer_killed_while_it_commits_harms_no_other, |sandbox| {
@@ -183,7 +198,9 @@ both!(a_peer_killed_while_it_replaces_a_file_leaves_the_old_or_the_new, |sandbox
         if is_new {
             run = run.leaving(&paths_of([1], path), contents);
         }
-        run.loses(&[(1, death(call))], &paths_of([0, 2], path), contents);
+        let why = outcome(is_new, false, death(call));
+        assert_eq!(run.stderr().contains("is stored"), is_new, "{call}: {}", run.stderr());
+        run.loses(&[(1, &why)], &paths_of([0, 2], path), contents);
         assert_same(&sandbox.path(path(1)), if is_new { contents } else { b"old" });
     }
 });

@@ -44,6 +44,7 @@ fn trace<'s>(sandbox: &'s Sandbox, args: &[&str]) -> Option<(Run<'s>, Vec<Vec<St
 }
 
 const HAS_ALL: &str = "says that it has all";
+const HAS_NAMED: &str = "says that it has named it";
 const HAS_STORED: &str = "says that it has stored it";
 
 /// What a line of a trace tells, if it matters here.
@@ -60,6 +61,7 @@ fn step(sandbox: &Sandbox, line: &str) -> Option<String> {
         "linkat" if is_done => Some("links".into()),
         "renameat" | "renameat2" if is_done => Some("renames".into()),
         "sendto" if arguments.contains(r#">, "\1\"#) => Some(HAS_ALL.into()),
+        "sendto" if arguments.contains(r#">, "\5""#) => Some(HAS_NAMED.into()),
         "sendto" if arguments.contains(r#">, "\2""#) => Some(HAS_STORED.into()),
         _ if call.contains("sync") => Some(format!("syncs otherwise: {line}")),
         _ => None,
@@ -78,7 +80,8 @@ both!(a_copy_and_its_name_are_on_the_disk_before_it_counts, |sandbox| {
     sandbox.directory("received-files");
     let Some((run, steps)) = trace(sandbox, &["--sync", "3", "data"]) else { return };
     run.stores(&default_paths(PEERS, "data"), contents(SIZE));
-    let expected = ["syncs file", HAS_ALL, "links", "syncs work/received-files", HAS_STORED];
+    let expected =
+        ["syncs file", HAS_ALL, "links", HAS_NAMED, "syncs work/received-files", HAS_STORED];
     assert_each_did(&steps, &expected);
 });
 
@@ -89,8 +92,8 @@ both!(a_name_that_replaces_another_is_on_the_disk_before_it_counts, |sandbox| {
     let args = ["--sync", "--name", "{peer}", "3", "data"];
     let Some((run, steps)) = trace(sandbox, &args) else { return };
     run.stores(&paths, contents(SIZE));
-    let expected =
-        ["syncs file", HAS_ALL, "links", "renames", "syncs work/received-files", HAS_STORED];
+    let named = ["syncs file", HAS_ALL, "links", "renames", HAS_NAMED];
+    let expected = [&named[..], &["syncs work/received-files", HAS_STORED]].concat();
     assert_each_did(&steps, &expected);
 });
 
@@ -112,7 +115,8 @@ both!(directories_that_were_made_are_on_the_disk_too, |sandbox| {
         let separator = if directory.ends_with('/') { "" } else { "/" };
         let path = format!("{directory}{separator}pid-{}_data", common::paths::PID);
         run.stores(&paths_of(0..PEERS, |_| path.as_str()), contents(SIZE));
-        let expected = [&["syncs file", HAS_ALL, "links"], synced, &[HAS_STORED]].concat();
+        let expected =
+            [&["syncs file", HAS_ALL, "links", HAS_NAMED], synced, &[HAS_STORED]].concat();
         assert_each_did(&steps, &expected);
     }
 });
@@ -170,4 +174,36 @@ both!(a_disk_that_one_peer_has_to_itself_fails_that_peer_only, |sandbox| {
         (paths_of([0, 2], |peer| format!("to-{peer}/data")), paths_of(0..1, |_| "to-1/data"));
     let why = r#""to-1/data" is stored, but not known to be on the disk: Input/output error"#;
     run.leaving(&left, contents(SIZE)).loses(&[(1, why)], &paths, contents(SIZE));
+});
+
+// A directory that takes too long to get to the disk is one that stops its peer; and what a peer has not
+// said, the directory tells.
+both!(a_peer_given_up_after_its_file_has_its_name_has_stored_it, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let slow = sandbox.directory("to-1");
+    for (option, call, state) in [
+        ("--sync", "fsync", "not known to be on the disk"),
+        ("--verify", "linkat", "its peer failed after that"),
+        ("--verify", "renameat", "its peer failed after that"),
+    ] {
+        for peer in 0..3 {
+            let _ = fs::remove_file(sandbox.path(format!("to-{peer}/data")));
+        }
+        if call == "renameat" {
+            sandbox.file("to-1/data", b"old");
+        }
+        let inject = format!("inject={call}:signal=STOP");
+        let how = ["-P", slow.to_str().unwrap(), "-e", &inject];
+        let args = ["--timeout=1", option, "--dir=to-{peer}", "--name={name}", "3", "data"];
+        let Some(invocation) = sandbox.with(args).tampered(&how) else { return };
+        let run = invocation.run().leaving(&paths_of(0..1, |_| "to-1/data"), contents(SIZE));
+        let why = format!(
+            r#""to-1/data" is stored, but {state}: it was killed, because it did nothing for 1s"#
+        );
+        run.loses(
+            &[(1, &why)],
+            &paths_of([0, 2], |peer| format!("to-{peer}/data")),
+            contents(SIZE),
+        );
+    }
 });

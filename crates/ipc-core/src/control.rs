@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! peer                                   server
-//!   | -- Consumed { bytes, digest } ---->  |   all bytes are stored, without a name
+//!   | -- Consumed { bytes, file, ... } ->  |   all bytes are stored, without a name
 //!   |                                      |   checks: all sent? source unchanged?
 //!   | <------------------------- Commit -- |
 //!   |   gives the file its final name      |
+//!   | -- Named ------------------------->  |   only if the name is to be on the disk as well
+//!   |   syncs its directory                |
 //!   | -- Stored ------------------------>  |
 //! ```
 //!
@@ -23,15 +25,18 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::io::{retry, wait_ready};
+use crate::received::FileId;
 use crate::{Digest, Error, Failure};
 
 /// What a peer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FromPeer {
-    /// It has received and stored this many bytes, and there will be no more. If it was asked to, it has
-    /// read them back.
-    Consumed { bytes: u64, digest: Option<Digest> },
-    /// Its file has its final name.
+    /// It has received and stored this many bytes in this file, and there will be no more. If it was asked
+    /// to, it has read them back.
+    Consumed { bytes: u64, file: FileId, digest: Option<Digest> },
+    /// Its file has its final name, which is not on the disk yet.
+    Named,
+    /// Its file has its final name, and there is no more to do.
     Stored,
     /// It gave up.
     Failed(Failure),
@@ -45,17 +50,19 @@ const CONSUMED: u8 = 1;
 const STORED: u8 = 2;
 const FAILED: u8 = 3;
 const COMMIT: u8 = 4;
+const NAMED: u8 = 5;
 
 impl FromPeer {
     /// The message as it travels: a byte for its kind, then its fields, little-endian.
     fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Consumed { bytes, digest } => {
+            Self::Consumed { bytes, file: FileId { device, inode }, digest } => {
                 let mut message = vec![CONSUMED];
-                message.extend_from_slice(&bytes.to_le_bytes());
+                message.extend([bytes, device, inode].iter().flat_map(|field| field.to_le_bytes()));
                 message.extend(digest.iter().flat_map(Digest::as_bytes));
                 message
             }
+            Self::Named => vec![NAMED],
             Self::Stored => vec![STORED],
             Self::Failed(failure) => {
                 let mut message = vec![FAILED];
@@ -77,13 +84,18 @@ impl FromPeer {
         match *kind {
             CONSUMED => {
                 let wrong = || invalid("its length is wrong");
-                let (bytes, digest) = fields.split_first_chunk().ok_or_else(wrong)?;
+                let (bytes, fields) = fields.split_first_chunk().ok_or_else(wrong)?;
+                let (device, fields) = fields.split_first_chunk().ok_or_else(wrong)?;
+                let (inode, digest) = fields.split_first_chunk().ok_or_else(wrong)?;
+                let [bytes, device, inode] =
+                    [bytes, device, inode].map(|it| u64::from_le_bytes(*it));
                 let digest = match digest {
                     [] => None,
                     digest => Some(Digest::from_bytes(digest.try_into().map_err(|_| wrong())?)),
                 };
-                Ok(Self::Consumed { bytes: u64::from_le_bytes(*bytes), digest })
+                Ok(Self::Consumed { bytes, file: FileId { device, inode }, digest })
             }
+            NAMED if fields.is_empty() => Ok(Self::Named),
             STORED if fields.is_empty() => Ok(Self::Stored),
             FAILED => {
                 let (errno, text) =
@@ -226,9 +238,14 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = FromPeer> {
         prop_oneof![
-            (any::<u64>(), any::<Option<[u8; Digest::LENGTH]>>()).prop_map(|(bytes, digest)| {
-                FromPeer::Consumed { bytes, digest: digest.map(Digest::from_bytes) }
-            }),
+            (any::<[u64; 3]>(), any::<Option<[u8; Digest::LENGTH]>>()).prop_map(
+                |([bytes, device, inode], digest)| FromPeer::Consumed {
+                    bytes,
+                    file: FileId { device, inode },
+                    digest: digest.map(Digest::from_bytes),
+                }
+            ),
+            Just(FromPeer::Named),
             Just(FromPeer::Stored),
             ("\\PC{0,200}", proptest::option::of(1..200))
                 .prop_map(|(message, errno)| FromPeer::Failed(Failure { message, errno })),

@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::directory::missing;
-use crate::peers::{Settled, SettledPeer};
+use crate::peers::{Naming, Settled, SettledPeer};
 use crate::progress::Progress;
+use crate::received::FileId;
 use crate::{
     Directory, Error, Event, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
     Transport, peer,
@@ -114,13 +115,36 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the file of a peer that has failed has its final name.
+    fn has_name(&self, id: PeerId, pid: u32, naming: Naming) -> bool {
+        let file = match naming {
+            Naming::NotBegun => return false,
+            Naming::Begun(file) => file,
+            Naming::Done => return true,
+        };
+        let examine = |directory: &Directory| {
+            let name = self.job.final_name(id, pid, &self.job.source.header().name)?;
+            Ok::<_, Error>(directory.examine(&name)?.is_some_and(|stat| FileId::of(&stat) == file))
+        };
+        let is_it = match &self.shared {
+            Some(directory) => examine(directory),
+            None => Directory::open(&self.job.directory.render(id))
+                .and_then(|directory| examine(&directory)),
+        };
+        is_it.unwrap_or(false)
+    }
+
     fn report(&self, settled: Settled) -> Result<Report, Error> {
         let report = |(id, settled_peer)| {
-            let SettledPeer { pid, bytes, digest, is_detached, elapsed, stored } = settled_peer;
+            let SettledPeer { pid, bytes, digest, is_detached, elapsed, stored, naming } =
+                settled_peer;
+            let path = self.job.final_path(id, pid)?;
+            let whole = settled.bytes.unwrap_or(bytes);
             let (bytes, outcome) = match stored {
-                Ok(()) => {
-                    let path = self.job.final_path(id, pid)?;
-                    (settled.bytes.unwrap_or(bytes), Outcome::Stored { path })
+                Ok(()) => (whole, Outcome::Stored { path }),
+                Err(failure) if self.has_name(id, pid, naming) => {
+                    let failure = failure.after_commit(&path, self.job.sync);
+                    (whole, Outcome::Unconfirmed { path, failure })
                 }
                 Err(failure) => (bytes, Outcome::Failed(failure)),
             };

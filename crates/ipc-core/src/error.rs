@@ -106,14 +106,6 @@ pub enum Error {
         /// The destination.
         path: PathBuf,
     },
-    /// A received file has its final name, but the name may not be on the disk.
-    #[error("{path:?} is stored, but not known to be on the disk")]
-    NotSynced {
-        /// The received file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
     /// The calling process has more than one thread, so it may not fork peers.
     #[error("a process with {0} threads cannot fork peers: start the copy before other threads")]
     NotSingleThreaded(u64),

@@ -49,7 +49,7 @@ pub(crate) fn run<T: Transport>(
 
     // Now, as an error after the commit would be one of a copy that has its name.
     let to_sync = run.job.sync.then(|| directory.open_to_sync()).transpose()?;
-    server.say(&FromPeer::Consumed { bytes: file.length(), digest })?;
+    server.say(&FromPeer::Consumed { bytes: file.length(), file: file.id()?, digest })?;
     server.await_commit()?;
     // From here on the copy is known to be whole, so the server's death is no reason to leave it
     // between two names.
@@ -57,8 +57,9 @@ pub(crate) fn run<T: Transport>(
     run.job.check_is_not_source(directory, &name)?;
     file.commit(&name, run.job.existing)?;
     if let Some(directories) = to_sync {
-        let path = || directory.path().join(&name);
-        directories.sync().map_err(|source| Error::NotSynced { path: path(), source })?;
+        // What follows can fail or take long, and the file is there all the same.
+        server.say(&FromPeer::Named)?;
+        directories.sync().map_err(|error| Failure::new(&error))?;
     }
     server.say(&FromPeer::Stored)?;
     Ok(())

@@ -11,6 +11,7 @@ use crate::control::{FromPeer, Heard, PeerLink, ServerLink, channel};
 use crate::io::{now, timespec};
 use crate::process::{Child, Lifeline, fork};
 use crate::progress::Progress;
+use crate::received::FileId;
 use crate::watch::Watch;
 use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
 
@@ -19,6 +20,7 @@ mod settle;
 mod stage;
 
 pub(crate) use settle::{Settled, SettledPeer};
+pub(crate) use stage::Naming;
 use stage::Stage;
 
 /// The peers of one run, seen from the server.
@@ -54,6 +56,9 @@ struct Peer {
     stage: Stage,
     /// `None` once there is nothing more to hear.
     link: Option<PeerLink>,
+    naming: Naming,
+    /// Its file, once it is known.
+    file: Option<FileId>,
     /// BLAKE3 digest of its copy as it read it back, if it did.
     digest: Option<Digest>,
     /// Whether nobody waits for it any more while bytes flow.
@@ -122,9 +127,16 @@ impl<'s> Peers<'s> {
                 Error::System { source, .. } => Error::Fork { forked, peers, source },
                 error => error,
             })?;
-            let (stage, link) = (Stage::Receiving, Some(link));
-            let (digest, elapsed) = (None, Duration::ZERO);
-            self.peers.push(Peer { child, stage, link, digest, is_detached: false, elapsed });
+            self.peers.push(Peer {
+                child,
+                stage: Stage::Receiving,
+                link: Some(link),
+                naming: Naming::NotBegun,
+                file: None,
+                digest: None,
+                is_detached: false,
+                elapsed: Duration::ZERO,
+            });
         }
         Ok(())
     }
@@ -235,14 +247,15 @@ impl<'s> Peers<'s> {
     fn act_on(&mut self, id: PeerId, message: FromPeer) {
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
         match (&peer.stage, message) {
-            (Stage::Receiving, FromPeer::Consumed { bytes, digest }) => {
+            (Stage::Receiving, FromPeer::Consumed { bytes, file, digest }) => {
                 peer.stage = Stage::Consumed(bytes);
-                peer.digest = digest;
+                (peer.file, peer.digest) = (Some(file), digest);
                 self.commit(id);
             }
+            (Stage::Committing, FromPeer::Named) => peer.naming = Naming::Done,
             (Stage::Committing, FromPeer::Stored) => peer.stage = Stage::Stored,
             (_, FromPeer::Failed(failure)) => self.fail(id, failure),
-            (_, FromPeer::Consumed { .. } | FromPeer::Stored) => {
+            (_, FromPeer::Consumed { .. } | FromPeer::Named | FromPeer::Stored) => {
                 let error = Error::Invalid { what: "control message", reason: "it is out of turn" };
                 self.fail(id, Failure::new(&error));
             }
@@ -267,6 +280,7 @@ impl<'s> Peers<'s> {
             self.fail(id, failure);
         } else if let Some(link) = &peer.link {
             peer.stage = Stage::Committing;
+            peer.naming = peer.file.map_or(Naming::NotBegun, Naming::Begun);
             if let Err(error) = link.commit() {
                 self.fail(id, Failure::new(&error));
             }

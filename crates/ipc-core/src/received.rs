@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -29,6 +29,21 @@ pub enum Existing {
     Replace,
     /// It stays, and the peer fails.
     Keep,
+}
+
+/// What tells a file from all others as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    /// The number of the file system.
+    pub(crate) device: u64,
+    /// Its number there.
+    pub(crate) inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
 }
 
 /// A peer's copy while it is being received.
@@ -269,6 +284,13 @@ impl<'d> ReceivedFile<'d> {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
             bytes => write_all(&self.fd, buffer.get(..bytes).unwrap_or_default()).map(|()| bytes),
         }
+    }
+
+    /// Which file it is.
+    pub(crate) fn id(&self) -> Result<FileId, Error> {
+        let stat = retry_on_intr(|| rustix::fs::fstat(&self.fd));
+        stat.map(|stat| FileId::of(&stat))
+            .map_err(|errno| self.failed("examine a file in")(errno.into()))
     }
 
     /// Whether it stands under its hidden name, so that its process must not be killed carelessly.

@@ -1,7 +1,7 @@
 //! What came of a run: one outcome for every peer.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{Digest, Error, describe, errno};
@@ -47,7 +47,7 @@ pub struct PeerReport {
     pub pid: u32,
     /// What became of it.
     pub outcome: Outcome,
-    /// Length of its received file in bytes; of one that failed, how many bytes of data it had stored, by
+    /// Length of its received file in bytes; of one that has none, how many bytes of data it had stored, by
     /// its own word.
     pub bytes: u64,
     /// BLAKE3 digest of its copy as it read it back, if it did.
@@ -65,6 +65,14 @@ pub enum Outcome {
     Stored {
         /// The received file.
         path: PathBuf,
+    },
+    /// It is whole and has its final name, but the peer failed after that: with [`Job::sync`](crate::Job::sync)
+    /// the name is not known to be on the disk.
+    Unconfirmed {
+        /// The received file.
+        path: PathBuf,
+        /// Why the peer failed, and that the file is there all the same.
+        failure: Failure,
     },
     /// There is none.
     Failed(Failure),
@@ -90,7 +98,7 @@ impl Report {
     pub fn stored(&self) -> impl Iterator<Item = &PathBuf> {
         self.peers.iter().filter_map(|peer| match &peer.outcome {
             Outcome::Stored { path } => Some(path),
-            Outcome::Failed(_) => None,
+            Outcome::Unconfirmed { .. } | Outcome::Failed(_) => None,
         })
     }
 
@@ -103,7 +111,9 @@ impl Report {
     pub fn failed(&self) -> impl Iterator<Item = (&PeerReport, &Failure)> {
         self.peers.iter().filter_map(|peer| match &peer.outcome {
             Outcome::Stored { .. } => None,
-            Outcome::Failed(failure) => Some((peer, failure)),
+            Outcome::Unconfirmed { failure, .. } | Outcome::Failed(failure) => {
+                Some((peer, failure))
+            }
         })
     }
 }
@@ -128,6 +138,15 @@ impl Failure {
     pub(crate) fn timed_out(timeout: Duration) -> Self {
         let message = format!("it was killed, because it did nothing for {timeout:?}");
         Self { message, errno: None }
+    }
+
+    /// The same failure, of a peer whose received file is at `path` by then.
+    pub(crate) fn after_commit(self, path: &Path, sync: bool) -> Self {
+        let state = match sync {
+            true => "not known to be on the disk",
+            false => "its peer failed after that",
+        };
+        Self { message: format!("{path:?} is stored, but {state}: {self}"), errno: self.errno }
     }
 
     /// Why a copy gets no name.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::io::SLICE;
 use crate::{Digest, Error, Failure, PeerId};
 
-use super::stage::Stage;
+use super::stage::{Naming, Stage};
 use super::{Peer, Peers};
 
 /// How all peers ended.
@@ -30,8 +30,10 @@ pub(crate) struct SettledPeer {
     pub(crate) is_detached: bool,
     /// How long it took, from the beginning of the run.
     pub(crate) elapsed: Duration,
-    /// Why there is no received file, if there is none.
+    /// Why it has not done all that it was to do, if it has not.
     pub(crate) stored: Result<(), Failure>,
+    /// What is known of its final name.
+    pub(crate) naming: Naming,
 }
 
 impl Peers<'_> {
@@ -49,7 +51,7 @@ impl Peers<'_> {
         // What is counted beyond was read back.
         let data = self.total.or(self.source.map().length()).unwrap_or(u64::MAX);
         let reap = |(id, peer): (PeerId, Peer)| {
-            let Peer { digest, is_detached, elapsed, .. } = peer;
+            let Peer { digest, is_detached, elapsed, naming, .. } = peer;
             let bytes = self.progress.of(id).get().min(data);
             let pid = peer.child.id();
             let exit = peer.child.wait()?;
@@ -58,7 +60,7 @@ impl Peers<'_> {
                 Stage::Failed(failure) => Err(failure),
                 _ => Err(Failure { message: exit.to_string(), errno: None }),
             };
-            Ok(SettledPeer { pid, bytes, digest, is_detached, elapsed, stored })
+            Ok(SettledPeer { pid, bytes, digest, is_detached, elapsed, stored, naming })
         };
         let peers = self.count.ids().zip(std::mem::take(&mut self.peers)).map(reap);
         Ok(Settled {

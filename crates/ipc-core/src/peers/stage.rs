@@ -1,6 +1,7 @@
 //! How far a peer has come, from its fork to its outcome.
 
 use crate::Failure;
+use crate::received::FileId;
 
 /// How far a peer has come.
 #[derive(Debug)]
@@ -17,4 +18,15 @@ pub(super) enum Stage {
     Failed(Failure),
     /// It ended without a word; its exit status will tell why.
     Gone,
+}
+
+/// What is known of a peer's final name, whatever else becomes of the peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Naming {
+    /// It was not told to give its file the name.
+    NotBegun,
+    /// It was told to give the name to this file. If it ends now, only the directory tells whether it has.
+    Begun(FileId),
+    /// It says that its file has the name.
+    Done,
 }
