@@ -123,7 +123,7 @@ impl Run<'_> {
             Naming::Done => return true,
         };
         let examine = |directory: &Directory| {
-            let name = self.job.final_name(id, pid, &self.job.source.header().name)?;
+            let name = self.job.final_name(id, pid, &self.job.source.header().name())?;
             Ok::<_, Error>(directory.examine(&name)?.is_some_and(|stat| FileId::of(&stat) == file))
         };
         let is_it = match &self.shared {
