@@ -5,25 +5,28 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use ipc_core::process::{Limit, descriptor_limit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Makes signals and limits what the libraries rely on, whatever the caller left behind.
-pub(crate) fn prepare() -> io::Result<()> {
+///
+/// Best effort: where the kernel refuses it, it matters only to a caller that left something behind, or in
+/// a run that fails.
+pub(crate) fn prepare() {
     // A caller that ignores SIGCHLD hands that down, and then no peer can be waited for.
-    set_disposition(libc::SIGCHLD, Disposition::Default)?;
+    set_disposition(libc::SIGCHLD, Disposition::Default);
     // The file size limit then is an error of the write that exceeds it, and not a death.
-    set_disposition(libc::SIGXFSZ, Disposition::Ignore)?;
+    set_disposition(libc::SIGXFSZ, Disposition::Ignore);
     // Writing to a peer or a reader that is gone is to be an error too; `sendfile` has no MSG_NOSIGNAL.
-    set_disposition(libc::SIGPIPE, Disposition::Ignore)?;
-    unblock_all_signals()?;
+    set_disposition(libc::SIGPIPE, Disposition::Ignore);
+    unblock_all_signals();
     raise_descriptor_limit();
-    Ok(())
 }
 
 /// Lets the calling process write to a terminal that is not its own, which may be set to stop it for that.
 pub(crate) fn write_from_background() {
     // Where that fails it is stopped, if the terminal is set so.
-    let _ = set_disposition(libc::SIGTTOU, Disposition::Ignore);
+    set_disposition(libc::SIGTTOU, Disposition::Ignore);
 }
 
 enum Disposition {
@@ -31,34 +34,28 @@ enum Disposition {
     Ignore,
 }
 
-fn set_disposition(signal: libc::c_int, disposition: Disposition) -> io::Result<()> {
+fn set_disposition(signal: libc::c_int, disposition: Disposition) {
     let disposition = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,
     };
     // SAFETY: Neither disposition runs code of ours.
-    match unsafe { libc::signal(signal, disposition) } {
-        libc::SIG_ERR => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    unsafe { libc::signal(signal, disposition) };
 }
 
-fn unblock_all_signals() -> io::Result<()> {
+fn unblock_all_signals() {
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: The pointer is to a set, which this call fills.
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
     // SAFETY: The set is filled; the old mask is not asked for.
-    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
 }
 
 /// As far as it may be raised. If that is not enough, `Job::check` says so.
 fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
+    if let Some(Limit { maximum, .. }) = descriptor_limit() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
 /// Checks that the caller has not closed standard input.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ipc_core::{FileName, Job, Report, Transport};
 
 use crate::advice::with_advice;
@@ -57,7 +57,7 @@ fn run<T: Transport>(
     mut display: Display,
     ended: &mut Ended,
 ) -> Result<()> {
-    environment::prepare().context("cannot set up the process")?;
+    environment::prepare();
     let manifest = args.manifest.clone();
     let on_slow = args.on_slow();
     let job = args.into_job()?;

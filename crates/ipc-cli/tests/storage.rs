@@ -103,7 +103,7 @@ both!(a_name_that_cannot_be_replaced_stays_what_it_was, |sandbox| {
 both!(a_source_that_cannot_be_read_gives_no_copy, |sandbox| {
     let source = sandbox.file("data", contents(SIZE));
     sandbox.directory("received-files");
-    let inject = "inject=pread64,sendfile:error=EIO:when=3";
+    let inject = "inject=pread64,sendfile:error=EIO:when=3+";
     let how = ["-P", source.to_str().unwrap(), "-e", inject];
     let Some(invocation) = sandbox.with(["3", "data"]).tampered(&how) else { return };
     invocation.run().gives_up(3, EIO);

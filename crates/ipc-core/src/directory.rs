@@ -89,14 +89,22 @@ impl Directory {
         &self.path
     }
 
-    /// Checks that the process may make names in it: permission, and not a read-only file system.
+    /// Checks that the process may make names in it: permission, and not a read-only file system. Where
+    /// that cannot be told beforehand, making them tells.
     ///
     /// # Errors
     /// [`Error::Path`]
     pub fn check_writable(&self) -> Result<(), Error> {
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        retry_on_intr(|| rustix::fs::accessat(&self.fd, ".", access, AtFlags::EACCESS))
-            .map_err(Error::at("write to directory", &self.path))
+        let refusal = |flags| {
+            let allowed = retry_on_intr(|| rustix::fs::accessat(&self.fd, ".", access, flags));
+            allowed.err().filter(|&errno| matches!(errno, Errno::ACCESS | Errno::ROFS))
+        };
+        // A filter may answer anything to the younger call, so the older one is to confirm it, though it goes
+        // by the real user.
+        let refused = refusal(AtFlags::EACCESS).and_then(|_| refusal(AtFlags::empty()));
+        let failed = Error::at("write to directory", &self.path);
+        refused.map_or(Ok(()), |errno| Err(failed(errno)))
     }
 
     /// Bytes that this user can store in it at most, as far as that is certain: `None` where the file system
@@ -124,16 +132,20 @@ impl Directory {
     /// The same, with the kernel's own answer.
     ///
     /// `AT_EMPTY_PATH` is refused with `ENOENT` to callers without `CAP_DAC_READ_SEARCH` before Linux 6.10,
-    /// and after it to those whose credentials are not those that opened the file; the path through
-    /// `/proc` has no such condition.
+    /// and after it to those whose credentials are not those that opened the file, and by some sandboxes with
+    /// other errors; the path through `/proc` has no such condition.
     pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
         let name = name.as_bytes();
         let empty = AtFlags::EMPTY_PATH;
         match retry_on_intr(|| rustix::fs::linkat(&fd, "", &self.fd, name, empty)) {
-            Err(Errno::NOENT) => {
+            Err(errno) if errno != Errno::EXIST => {
                 let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
                 let follow = AtFlags::SYMLINK_FOLLOW;
-                retry_on_intr(|| rustix::fs::linkat(CWD, &path, &self.fd, name, follow))
+                match retry_on_intr(|| rustix::fs::linkat(CWD, &path, &self.fd, name, follow)) {
+                    // There is no `/proc`, or no directory any more.
+                    Err(Errno::NOENT) => Err(errno),
+                    result => result,
+                }
             }
             result => result,
         }

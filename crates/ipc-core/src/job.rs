@@ -8,9 +8,9 @@ use std::os::fd::AsRawFd;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::io::Errno;
 
-use crate::process::check_namespace;
+use crate::process::{check_namespace, descriptor_limit};
 use crate::{
     Directory, DirectoryTemplate, Error, Existing, FileName, NameTemplate, PeerId, Source,
     Transport,
@@ -151,11 +151,15 @@ impl Job {
     }
 
     fn check_descriptors(&self, per_peer: u64) -> Result<(), Error> {
-        let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+        let limit = descriptor_limit().and_then(|limit| limit.current);
+        let Some(limit) = limit else { return Ok(()) };
         // Descriptors are given out from the lowest free one up.
-        let next =
-            rustix::io::dup(&self.source).map_err(Error::system("duplicate a descriptor"))?;
-        let open = u64::try_from(next.as_raw_fd()).unwrap_or(0);
+        let open = match rustix::io::dup(&self.source) {
+            Ok(next) => u64::try_from(next.as_raw_fd()).unwrap_or(0),
+            Err(Errno::MFILE) => limit,
+            // Then they are not counted beforehand.
+            Err(_) => return Ok(()),
+        };
         let needed = open + SHARED_DESCRIPTORS + per_peer * u64::from(self.peers.get());
         if needed > limit {
             return Err(Error::DescriptorLimit { peers: self.peers, needed, limit });

@@ -75,10 +75,10 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
-    /// Takes from this process the right to write any page of it but those of `writable`.
+    /// Takes from this process the right to write any page of it but those of `writable`, which are whole
+    /// pages.
     ///
-    /// # Errors
-    /// What `mprotect` fails with.
+    /// Best effort: where `mprotect` is refused, only the caller's promise keeps it from writing there.
     ///
     /// # Panics
     /// If `writable` is not within the mapping.
@@ -87,16 +87,16 @@ impl Mapping {
     /// From now on this process stores to no word and copies to no byte outside of `writable`, and
     /// loads words there with [`Ordering::Relaxed`] only: on memory that is mapped for reading,
     /// [`std::sync::atomic`] allows no other access.
-    pub unsafe fn make_read_only_but(&self, writable: Range<u64>) -> io::Result<()> {
-        let own = self.bytes(writable);
-        let both = MprotectFlags::READ | MprotectFlags::WRITE;
-        // SAFETY: It is this mapping, to which nothing will be written here: the caller promises it.
-        unsafe {
-            rustix::mm::mprotect(self.start.as_ptr().cast(), self.length, MprotectFlags::READ)
-        }?;
-        // SAFETY: It is a part of this mapping.
-        unsafe { rustix::mm::mprotect(own.start.as_ptr().cast(), own.length, both) }?;
-        Ok(())
+    pub unsafe fn make_read_only_but(&self, writable: Range<u64>) {
+        let end = u64::try_from(self.length).expect("no mapping is longer");
+        // Each call only takes rights away, so none depends on another one.
+        for range in [0..writable.start, writable.end..end] {
+            let bytes = self.bytes(range);
+            let start = bytes.start.as_ptr().cast();
+            // SAFETY: It is a part of this mapping, to which nothing will be written here: the caller
+            // promises it.
+            let _ = unsafe { rustix::mm::mprotect(start, bytes.length, MprotectFlags::READ) };
+        }
     }
 
     /// The word at this offset, in bytes.
@@ -470,7 +470,7 @@ mod tests {
     fn a_page_that_is_for_reading_only_is_not_written_by_the_kernel_either() {
         let (mapping, file) = mapping_and_file();
         // SAFETY: Nothing but the kernel tries to write to the first page.
-        unsafe { mapping.make_read_only_but(4096..8192) }.unwrap();
+        unsafe { mapping.make_read_only_but(4096..8192) };
         let error = mapping.bytes(0..5).read_at(&file, 1).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
         assert_eq!(mapping.bytes(4096..4101).read_at(&file, 1).unwrap(), 5);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -192,19 +193,41 @@ fn check_single_threaded() -> Result<(), Error> {
     }
 }
 
+/// How many descriptors a process may have open; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The limit now.
+    pub current: Option<u64>,
+    /// What it may be raised to.
+    pub maximum: Option<u64>,
+}
+
+/// The limit of this process; `None` where the kernel does not tell it.
+#[must_use]
+pub fn descriptor_limit() -> Option<Limit> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // rustix's `getrlimit` takes it for granted that the call succeeds.
+    // SAFETY: The pointer is to a limit, which this call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: The call has filled it.
+    let libc::rlimit { rlim_cur, rlim_max } = unsafe { limit.assume_init() };
+    let told = |limit| (limit != libc::RLIM_INFINITY).then_some(limit);
+    Some(Limit { current: told(rlim_cur), maximum: told(rlim_max) })
+}
+
 /// Checks that children get process ids that mean the same to them and to their parent.
 pub(crate) fn check_namespace() -> Result<(), Error> {
     let (own, childrens) = ("/proc/self/ns/pid", "/proc/self/ns/pid_for_children");
     // Where that is not told it is as ever. A namespace that is still without a process has no name.
     let is_told = std::fs::symlink_metadata(childrens).is_ok();
-    let is_same = || match (std::fs::read_link(own), std::fs::read_link(childrens)) {
-        (Ok(own), Ok(childrens)) => own == childrens,
+    let is_other = match (std::fs::read_link(own), std::fs::read_link(childrens)) {
+        (Ok(own), Ok(childrens)) => own != childrens,
+        (Ok(_), Err(error)) => is_told && error.kind() == io::ErrorKind::NotFound,
         _ => false,
     };
-    if is_told && !is_same() {
-        return Err(Error::OtherNamespace);
-    }
-    Ok(())
+    if is_other { Err(Error::OtherNamespace) } else { Ok(()) }
 }
 
 /// Ties the child to its parent's life, if so wanted, and cuts all other ties.

@@ -264,10 +264,8 @@ impl<'d> ReceivedFile<'d> {
             });
             let bytes = match moved {
                 Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
-                // Not every file system can; then the bytes take the other way.
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
-                    self.copy_from(&pipe, most)
-                }
+                // Not every file system can. By the other way the bytes are stored, or it tells why not.
+                Err(_) => self.copy_from(&pipe, most),
                 moved => moved,
             };
             let bytes = bytes.map_err(self.failed("write to a file in"))?;

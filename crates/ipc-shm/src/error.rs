@@ -23,11 +23,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// Memory could not be mapped or protected.
-    #[error("cannot {operation} the shared memory")]
+    /// Memory could not be mapped.
+    #[error("cannot map the shared memory")]
     Memory {
-        /// What was being done.
-        operation: &'static str,
         /// Why it failed.
         source: io::Error,
     },

@@ -23,8 +23,8 @@ impl<'t> Attached<'t> {
         if me.0 >= memory.segment.layout().peers {
             return Err(Error::NotForThis);
         }
-        memory.segment.restrict_to(me)?;
-        memory.semaphore.restrict()?;
+        memory.segment.restrict_to(me);
+        memory.semaphore.restrict();
         let header = memory.segment.file_header()?;
         Ok(Self { memory, me, server, header })
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "gives up the right to write parts of it")]
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use ipc_core::memory::{Mapping, SharedBytes};
 use ipc_core::{FileHeader, PeerId};
@@ -34,7 +35,10 @@ impl Segment {
     /// [`Error::Segment`] for want of room: every page is reserved now, so that none can be found
     /// missing by a `SIGBUS` later.
     pub(crate) fn create(layout: Layout, header: &FileHeader) -> Result<Self, Error> {
-        let page_size = rustix::param::page_size();
+        // rustix would ask the kernel or `/proc`, and panic where both refuse.
+        // SAFETY: The call only asks.
+        let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page_size = usize::try_from(page_size).unwrap_or(0);
         if page_size as u64 != PAGE {
             return Err(Error::PageSize(page_size));
         }
@@ -44,27 +48,20 @@ impl Segment {
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = retry_on_intr(|| rustix::fs::open(SHARED_MEMORY, flags, mode))
             .map_err(|errno| failed(errno.into()))?;
-        ipc_core::io::retry(&fd, PollFlags::OUT, || {
-            rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, size)
-        })
-        .map_err(failed)?;
-        let mapping = Mapping::of_file(&fd, size)
-            .map_err(|source| Error::Memory { operation: "map", source })?;
+        reserve(&fd, size).map_err(failed)?;
+        let mapping = Mapping::of_file(&fd, size).map_err(|source| Error::Memory { source })?;
         mapping.bytes(Layout::FILE_HEADER).copy_from(&header.encode());
         Ok(Self { mapping, layout })
     }
 
-    /// Peer `me`, after the fork: gives up the right to write anything but its own page.
-    ///
-    /// # Errors
-    /// [`Error::Memory`]
-    pub(crate) fn restrict_to(&self, me: PeerId) -> Result<(), Error> {
+    /// Peer `me`, after the fork: gives up the right to write anything but its own page, as far as the
+    /// kernel lets it.
+    pub(crate) fn restrict_to(&self, me: PeerId) {
         let own = self.layout.peer_page(me.0);
         // SAFETY: A peer writes its own words only, and loads those of the server with Relaxed
         // ordering only: it is what `Consumer` does, and the transport lets this process have one
         // `Consumer`, of this peer, and no `Producer`.
-        unsafe { self.mapping.make_read_only_but(own) }
-            .map_err(|source| Error::Memory { operation: "protect", source })
+        unsafe { self.mapping.make_read_only_but(own) };
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -128,5 +125,48 @@ impl Segment {
     ) -> SharedBytes<'b> {
         let (first, length) = blocks.bytes();
         self.mapping.bytes(self.layout.blocks(first, length as u64))
+    }
+}
+
+/// Makes an empty file one of `size` zeros, with a page for each of them.
+fn reserve(file: &OwnedFd, size: u64) -> io::Result<()> {
+    let reserved = ipc_core::io::retry(file, PollFlags::OUT, || {
+        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size)
+    });
+    match reserved {
+        Err(error) if !is_no_room(&error) => write_zeros(file, size),
+        reserved => reserved,
+    }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
+}
+
+/// Appends so many zeros. A page that has been written to is there as well.
+fn write_zeros(file: &OwnedFd, mut bytes: u64) -> io::Result<()> {
+    let zeros = [0; 64 * 1024];
+    while bytes > 0 {
+        let piece = usize::try_from(bytes).map_or(zeros.len(), |bytes| bytes.min(zeros.len()));
+        ipc_core::io::write_all(file, &zeros[..piece])?;
+        bytes -= piece as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_have_room_and_the_size_that_was_asked_for() {
+        use std::os::unix::fs::MetadataExt;
+        for bytes in [0, 1, 4096, (1 << 16) - 1, 1 << 16, (1 << 20) + 1] {
+            let file = tempfile::tempfile_in(SHARED_MEMORY).unwrap();
+            write_zeros(&file.try_clone().unwrap().into(), bytes).unwrap();
+            let metadata = file.metadata().unwrap();
+            assert_eq!(metadata.len(), bytes);
+            assert!(metadata.blocks() * 512 >= bytes);
+        }
     }
 }

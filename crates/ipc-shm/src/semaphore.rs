@@ -65,16 +65,12 @@ impl Semaphore {
         unsafe { sem_clockwait(self.0.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline) };
     }
 
-    /// Peer, after the fork: gives up the right to write it but in [`Semaphore::post`].
+    /// Peer, after the fork: gives up the right to write it but in [`Semaphore::post`], if the kernel lets it.
     ///
     /// The C library believes what it finds there, and aborts whoever uses a semaphore that is none any
     /// more. So a peer that writes where it should not must not reach what all others use.
-    ///
-    /// # Errors
-    /// [`Error::Memory`]
-    pub(crate) fn restrict(&self) -> Result<(), Error> {
-        self.protect(MprotectFlags::READ)
-            .map_err(|errno| Error::Memory { operation: "protect", source: errno.into() })
+    pub(crate) fn restrict(&self) {
+        let _ = self.protect(MprotectFlags::READ);
     }
 
     /// Wakes who waits.

@@ -3,12 +3,16 @@
 //! No byte passes through the server's memory, and no peer waits for another. What is queued are
 //! references to pages, not bytes, so a write to the source shows in what was "sent" before; that
 //! every peer's commit comes after a look at the source is what makes it right.
+//!
+//! Where `sendfile` fails, the same bytes are read and sent: that succeeds, or tells whether it was the
+//! source or the connection that failed.
 
 use std::os::fd::OwnedFd;
 
 use ipc_core::{PeerId, Source};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::SendFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::Error;
 use crate::feed::{SendError, Sent};
@@ -35,7 +39,7 @@ impl<'s> Direct<'s> {
         let (Some(size), Some(length)) = (header.size(), source.map().length()) else {
             return Ok(None);
         };
-        if !can_send_last_byte(source, size)? {
+        if !can_send_last_byte(source, size) {
             return Ok(None);
         }
         let cursors = (0..peers).map(|_| Cursor::new(header, length)).collect();
@@ -50,6 +54,7 @@ impl<'s> Direct<'s> {
     pub(crate) fn send(&mut self, peer: PeerId, socket: &OwnedFd) -> Result<Sent, SendError> {
         let Some(cursor) = self.cursors.get_mut(peer.index()) else { return Ok(Sent::Everything) };
         let mut turn_ends = None;
+        let source = self.source;
         loop {
             let sent = match cursor.next() {
                 Piece::Nothing => return Ok(Sent::Everything),
@@ -65,15 +70,16 @@ impl<'s> Direct<'s> {
                     let mut offset = run.offset;
                     let most = usize::try_from(run.length.min(end - position));
                     let length = length.min(most.unwrap_or(usize::MAX));
-                    match rustix::fs::sendfile(socket, self.source, Some(&mut offset), length) {
-                        Ok(0) => return Err(SendError::Source(self.truncated())),
-                        // What a failed read says, and no failed send.
-                        Err(errno @ (Errno::IO | Errno::NXIO)) => {
-                            let failed = ipc_core::Error::at("read", self.source.path());
-                            return Err(SendError::Source(failed(errno).into()));
-                        }
-                        sent => sent,
+                    let sent = rustix::fs::sendfile(socket, source, Some(&mut offset), length);
+                    let sent = match sent {
+                        Ok(_) | Err(Errno::INTR | Errno::AGAIN) => sent,
+                        Err(_) => send_through_memory(socket, source, run.offset, length)
+                            .map_err(SendError::Source)?,
+                    };
+                    if sent == Ok(0) {
+                        return Err(SendError::Source(self.truncated()));
                     }
+                    sent
                 }
             };
             match sent {
@@ -92,15 +98,29 @@ impl<'s> Direct<'s> {
     }
 }
 
-/// Asks the kernel, by sending the last byte to nobody. It refuses where it cannot send from such a
+/// Sends some bytes of the source from `offset` on, `most` at most; none if it ends there. An outer error
+/// is one of the source, an inner one of the connection.
+fn send_through_memory(
+    socket: &OwnedFd,
+    source: &Source,
+    offset: u64,
+    most: usize,
+) -> Result<rustix::io::Result<usize>, Error> {
+    let mut buffer = vec![0; most.min(64 * 1024)];
+    let bytes = ipc_core::io::read_at(source, &mut buffer, offset)
+        .map_err(ipc_core::Error::at("read", source.path()))?;
+    buffer.truncate(bytes);
+    if buffer.is_empty() {
+        return Ok(Ok(0));
+    }
+    Ok(rustix::net::send(socket, &buffer, SendFlags::NOSIGNAL))
+}
+
+/// Asks the kernel, by sending the last byte to a pipe. It refuses where it cannot send from such a
 /// file, and has nothing to send where the size is not that of the contents (as in `/sys`).
-fn can_send_last_byte(source: &Source, size: u64) -> Result<bool, Error> {
-    let Some(mut offset) = size.checked_sub(1) else { return Ok(false) };
-    let flags = SocketFlags::CLOEXEC;
-    let (nobody, _end) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(ipc_core::Error::system("create a socket"))?;
-    let sent =
-        rustix::io::retry_on_intr(|| rustix::fs::sendfile(&nobody, source, Some(&mut offset), 1));
-    Ok(sent == Ok(1))
+fn can_send_last_byte(source: &Source, size: u64) -> bool {
+    let Some(mut offset) = size.checked_sub(1) else { return false };
+    let Ok((_reader, writer)) = pipe_with(PipeFlags::CLOEXEC) else { return false };
+    let send = || rustix::fs::sendfile(&writer, source, Some(&mut offset), 1);
+    rustix::io::retry_on_intr(send) == Ok(1)
 }

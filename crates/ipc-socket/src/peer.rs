@@ -137,7 +137,8 @@ impl Pipe {
         Some(Self { reader, writer, capacity })
     }
 
-    /// Stores some bytes of a frame, `left` at most; `None` if the kernel cannot take this way.
+    /// Stores some bytes of a frame, `left` at most; `None` if the kernel does not take this way. Then none has
+    /// been received, and receiving them otherwise succeeds, or tells what is wrong with the connection.
     fn pass_on(
         &self,
         socket: &OwnedFd,
@@ -155,8 +156,7 @@ impl Pipe {
                 file.splice_all(&self.reader, bytes)?;
                 Ok(Some(bytes as u64))
             }
-            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
-            Err(error) => Err(receive_failed(error)),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -10,6 +10,7 @@
     reason = "each test file uses its own part of this"
 )]
 
+pub(crate) mod filtered;
 pub(crate) mod fuse;
 pub(crate) mod leftovers;
 pub(crate) mod mounts;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use filtered::Filter;
 use run::Run;
 use running::Running;
 use terminal::Terminal;
@@ -146,6 +148,7 @@ impl Sandbox {
         Invocation {
             sandbox: self,
             before: Vec::new(),
+            filter: None,
             args,
             stdin: Stdio::null(),
             stdout: None,
@@ -161,6 +164,8 @@ pub(crate) struct Invocation<'s> {
     sandbox: &'s Sandbox,
     /// The command that the program's own command line is appended to.
     before: Vec<OsString>,
+    /// What the kernel refuses to it.
+    filter: Option<Filter>,
     args: Vec<OsString>,
     stdin: Stdio,
     /// `None` keeps it for the checks.
@@ -221,6 +226,9 @@ impl<'s> Invocation<'s> {
             .env("TMPDIR", self.sandbox.root().join("tmp"))
             .env("LC_ALL", "C")
             .stdin(self.stdin);
+        if let Some(filter) = self.filter {
+            filter.put_on(&mut command);
+        }
         Running::start(self.sandbox, command, self.stdout, self.stderr)
     }
 }
