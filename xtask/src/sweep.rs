@@ -38,7 +38,8 @@ use crate::{leftovers, trace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only what has all these: a program, a case, a process, a call, an error or `kill`, a call's number
+    /// Only what has all these: a program, a case, a process, a call, an error or `kill`, a class of errors
+    /// (fatal, harmless, optional), a call's number
     #[arg(value_name = "WORD")]
     words: Vec<String>,
     /// A slice of it that takes about two minutes
@@ -93,12 +94,9 @@ fn surveys(args: &Args) -> VecDeque<(Program, &'static Case)> {
 /// Learns which series there are.
 fn survey(place: &Place, work: &Work, args: &Args) -> Result<()> {
     while let Some((program, case)) = take(&work.surveys) {
-        let mut all = survey::series(place, program, case)?;
+        let mut all = survey::series(place, program, case, args.quick)?;
         let is_number = |word: &String| word.parse::<usize>().is_ok();
-        all.retain(|series| {
-            let words = series.words();
-            args.words.iter().all(|word| is_number(word) || words.contains(&word.as_str()))
-        });
+        all.retain(|series| args.words.iter().all(|word| is_number(word) || series.has(word)));
         lock(&work.series).extend(all);
     }
     Ok(())

@@ -47,6 +47,8 @@ pub(crate) enum Action {
     Fatal(&'static str),
     /// It fails, and the run gets over it.
     Harmless(&'static str),
+    /// It is refused, and the run does without it, in the way that the second text says.
+    Optional(&'static str, &'static str),
     /// The process is killed before the kernel does what it was asked for.
     Kill,
 }
@@ -55,9 +57,24 @@ impl Action {
     /// The error's name, or `kill`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Fatal(errno) | Self::Harmless(errno) => errno,
+            Self::Fatal(errno) | Self::Harmless(errno) | Self::Optional(errno, _) => errno,
             Self::Kill => "kill",
         }
+    }
+
+    /// What it is to the run.
+    fn class(self) -> &'static str {
+        match self {
+            Self::Fatal(_) => "fatal",
+            Self::Harmless(_) => "harmless",
+            Self::Optional(..) => "optional",
+            Self::Kill => "kill",
+        }
+    }
+
+    /// Whether all copies are made all the same.
+    pub(crate) fn is_survived(self) -> bool {
+        matches!(self, Self::Harmless(_) | Self::Optional(..))
     }
 }
 
@@ -76,8 +93,13 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// The words that select it, all but the call's number.
-    pub(crate) fn words(&self) -> [&str; 5] {
+    /// Whether this word is one that selects it.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.words().contains(&word) || self.action.class() == word
+    }
+
+    /// The words that select it and no other, all but the call's number.
+    fn words(&self) -> [&str; 5] {
         let target = self.target.name();
         [self.program.name(), self.case.name, target, &self.call, self.action.name()]
     }
@@ -86,7 +108,9 @@ impl Series {
     pub(crate) fn injection(&self, number: usize) -> String {
         let action = match self.action {
             Action::Kill => "signal=KILL".to_owned(),
-            Action::Fatal(errno) | Action::Harmless(errno) => format!("error={errno}"),
+            Action::Fatal(errno) | Action::Harmless(errno) | Action::Optional(errno, _) => {
+                format!("error={errno}")
+            }
         };
         format!("{}:{action}:when={number}", self.call)
     }

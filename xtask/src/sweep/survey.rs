@@ -22,7 +22,15 @@ const RUNS: usize = 3;
 const FIRST: &str = "rt_sigaction(SIGCHLD, ";
 
 /// All series of a case.
-pub(crate) fn series(place: &Place, program: Program, case: &'static Case) -> Result<Vec<Series>> {
+///
+/// In a quick sweep an optional call is refused with one error only.
+pub(crate) fn series(
+    place: &Place,
+    program: Program,
+    case: &'static Case,
+    is_quick: bool,
+) -> Result<Vec<Series>> {
+    let refusals = if is_quick { &faults::REFUSALS[..1] } else { faults::REFUSALS };
     let mut series = Vec::new();
     for &target in case.targets {
         if target == Target::Guard && target.child(program).is_none() {
@@ -40,7 +48,7 @@ pub(crate) fn series(place: &Place, program: Program, case: &'static Case) -> Re
         }
         for (call, lines) in &calls {
             let skipped = skipped.get(call).copied().unwrap_or(0);
-            for (part, action) in actions(call, lines) {
+            for (part, action) in actions(call, lines, refusals) {
                 let call = call.clone();
                 series.push(Series { program, case, target, call, part, action, skipped });
             }
@@ -70,10 +78,22 @@ fn survey(
 }
 
 /// What can happen to a call that is printed like these.
-fn actions(call: &str, lines: &BTreeSet<String>) -> Vec<(&'static str, Action)> {
+fn actions(
+    call: &str,
+    lines: &BTreeSet<String>,
+    refusals: &'static [&'static str],
+) -> Vec<(&'static str, Action)> {
+    let has = |part| lines.iter().any(|line| line.contains(part));
     let mut actions = vec![("", Action::Kill)];
+    for optional in faults::OPTIONAL.iter().filter(|optional| optional.call == call) {
+        if has(optional.part) {
+            let refused =
+                |errno: &&'static str| (optional.part, Action::Optional(errno, optional.without));
+            actions.extend(refusals.iter().map(refused));
+        }
+    }
     for faults in faults::ALL.iter().filter(|faults| faults.call == call) {
-        if lines.iter().any(|line| line.contains(faults.part)) {
+        if has(faults.part) {
             let fatal = faults.fatal.iter().map(|errno| (faults.part, Action::Fatal(errno)));
             let harmless =
                 faults.harmless.iter().map(|errno| (faults.part, Action::Harmless(errno)));

@@ -188,10 +188,13 @@ impl Outcomes<'_> {
         }
         let misses = |reason: &str| !is_lost && !said.contains(reason);
         match action {
-            Action::Harmless(_) if !case.keeps_older => {
+            Action::Optional(_, without) if !case.keeps_older => {
+                wrong.push(format!("exit status 1, and not this: {without}: {said:?}"));
+            }
+            _ if action.is_survived() && !case.keeps_older => {
                 wrong.push(format!("exit status 1, though it could go on: {said:?}"));
             }
-            Action::Harmless(_) if misses("File exists") => {
+            _ if action.is_survived() && misses("File exists") => {
                 wrong.push(format!("an existing file is no reason: {said:?}"));
             }
             Action::Fatal(errno) if !case.keeps_older && misses(&reason_of(errno)) => {
@@ -202,9 +205,9 @@ impl Outcomes<'_> {
             }
             _ => {}
         }
-        let is_harmless = matches!(action, Action::Harmless(_));
-        if *target == Target::Peer || (is_harmless && case.keeps_older) {
-            let excused = [(!is_harmless).then_some(0), case.older.filter(|_| case.keeps_older)];
+        let is_survived = action.is_survived();
+        if *target == Target::Peer || (is_survived && case.keeps_older) {
+            let excused = [(!is_survived).then_some(0), case.older.filter(|_| case.keeps_older)];
             let due = (0..case.peers).filter(|&peer| !excused.contains(&Some(peer)));
             for peer in due.filter(|peer| !self.copies.whole.contains(peer)) {
                 wrong.push(format!("peer {peer} has no copy, though it could: {said:?}"));
