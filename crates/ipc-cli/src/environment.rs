@@ -8,17 +8,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipc_core::process::{Limit, descriptor_limit};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Makes signals and limits what the libraries rely on, whatever the caller left behind.
-///
-/// Best effort: where the kernel refuses it, it matters only to a caller that left something behind, or in
-/// a run that fails.
+/// Takes the process as it is when `main` begins. Called before anything else.
+pub(crate) fn begin() {
+    // Rust's runtime handles these to tell of a stack overflow, and swallows the first that another process
+    // sends.
+    reset_handler(libc::SIGSEGV);
+    reset_handler(libc::SIGBUS);
+    // SAFETY: No thread that is there now is this program's, so none holds a lock of its or uses its data.
+    unsafe { ipc_core::process::ignore_present_threads() };
+}
+
+/// Makes signals and limits what the libraries rely on, whatever the caller left behind. Best effort: mostly
+/// they are so already.
 pub(crate) fn prepare() {
     // A caller that ignores SIGCHLD hands that down, and then no peer can be waited for.
-    set_disposition(libc::SIGCHLD, Disposition::Default);
+    set_disposition(libc::SIGCHLD, libc::SIG_DFL);
     // The file size limit then is an error of the write that exceeds it, and not a death.
-    set_disposition(libc::SIGXFSZ, Disposition::Ignore);
+    set_disposition(libc::SIGXFSZ, libc::SIG_IGN);
     // Writing to a peer or a reader that is gone is to be an error too; `sendfile` has no MSG_NOSIGNAL.
-    set_disposition(libc::SIGPIPE, Disposition::Ignore);
+    set_disposition(libc::SIGPIPE, libc::SIG_IGN);
     unblock_all_signals();
     raise_descriptor_limit();
 }
@@ -26,21 +34,21 @@ pub(crate) fn prepare() {
 /// Lets the calling process write to a terminal that is not its own, which may be set to stop it for that.
 pub(crate) fn write_from_background() {
     // Where that fails it is stopped, if the terminal is set so.
-    set_disposition(libc::SIGTTOU, Disposition::Ignore);
+    set_disposition(libc::SIGTTOU, libc::SIG_IGN);
 }
 
-enum Disposition {
-    Default,
-    Ignore,
-}
-
-fn set_disposition(signal: libc::c_int, disposition: Disposition) {
-    let disposition = match disposition {
-        Disposition::Default => libc::SIG_DFL,
-        Disposition::Ignore => libc::SIG_IGN,
-    };
+/// Lets a signal be ignored or have its default effect; gives what it had before.
+fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) -> libc::sighandler_t {
+    debug_assert!(matches!(disposition, libc::SIG_DFL | libc::SIG_IGN));
     // SAFETY: Neither disposition runs code of ours.
-    unsafe { libc::signal(signal, disposition) };
+    unsafe { libc::signal(signal, disposition) }
+}
+
+/// Gives a signal its default effect, unless it is ignored.
+fn reset_handler(signal: libc::c_int) {
+    if set_disposition(signal, libc::SIG_DFL) == libc::SIG_IGN {
+        set_disposition(signal, libc::SIG_IGN);
+    }
 }
 
 fn unblock_all_signals() {

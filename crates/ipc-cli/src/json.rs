@@ -65,6 +65,7 @@ struct Peer {
     digest: Option<String>,
     seconds: f64,
     detached: bool,
+    left_behind: bool,
     error: Option<ErrorFields>,
 }
 
@@ -187,6 +188,7 @@ impl From<&PeerReport> for Peer {
             digest: peer.digest.map(|digest| digest.to_string()),
             seconds: peer.elapsed.as_secs_f64(),
             detached: peer.is_detached,
+            left_behind: peer.is_left_behind,
             error,
         }
     }

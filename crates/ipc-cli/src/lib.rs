@@ -45,6 +45,7 @@ pub fn sharedmem_command() -> clap::Command {
 /// The program `socket`.
 #[must_use]
 pub fn socket() -> ExitCode {
+    environment::begin();
     let SocketArgs { common } = match parse("socket") {
         Ok(args) => args,
         Err(status) => return status,
@@ -58,6 +59,7 @@ pub fn socket() -> ExitCode {
 /// The program `sharedmem`.
 #[must_use]
 pub fn sharedmem() -> ExitCode {
+    environment::begin();
     let SharedMemoryArgs { common, block_size, blocks } = match parse("sharedmem") {
         Ok(args) => args,
         Err(status) => return status,

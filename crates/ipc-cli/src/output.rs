@@ -1,5 +1,6 @@
 //! What a person or a script gets to see: paths on standard output, all else on standard error.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -76,15 +77,26 @@ impl Output {
     }
 }
 
-/// Why there is not a received file for every peer: first for the run, then for each peer.
+/// Why there is not a received file for every peer, and not the end of every process: first for the run, then
+/// for each peer.
 fn failures(program: &str, report: &Report) {
     if let Some(failure) = &report.aborted {
         message(program, &failure.message);
     }
-    for (peer, failure) in report.failed() {
-        message(program, &format!("peer {} (pid {}): {failure}", peer.id, peer.pid));
+    let failed: HashMap<_, _> =
+        report.failed().map(|(peer, failure)| (peer.id, &*failure.message)).collect();
+    for peer in &report.peers {
+        let left = peer.is_left_behind.then_some(LEFT_BEHIND);
+        let reasons: Vec<_> = failed.get(&peer.id).copied().into_iter().chain(left).collect();
+        if !reasons.is_empty() {
+            let reasons = reasons.join("; ");
+            message(program, &format!("peer {} (pid {}): {reasons}", peer.id, peer.pid));
+        }
     }
 }
+
+/// What is said of a process that was killed and has not ended.
+const LEFT_BEHIND: &str = "its process waits in the kernel and is left behind";
 
 /// How much went to how many in what time.
 fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {

@@ -96,10 +96,8 @@ impl Run<'_> {
             let message = format!("its received file would have the name of peer {other}'s");
             peers.fail(peer, Failure { message, errno: None });
         }
-        if let Err(error) = transport.serve(source, &mut peers) {
-            peers.abort(Failure::new(&error));
-        }
-        peers.settle()
+        let served = transport.serve(source, &mut peers).map_err(|error| Failure::new(&error));
+        Ok(peers.settle(served))
     }
 
     /// Removes what peers have left that died while their file had its hidden name.
@@ -123,7 +121,7 @@ impl Run<'_> {
             Naming::Done => return true,
         };
         let examine = |directory: &Directory| {
-            let name = self.job.final_name(id, pid, &self.job.source.header().name())?;
+            let name = self.job.final_name(id, pid, self.job.source.header().name())?;
             Ok::<_, Error>(directory.examine(&name)?.is_some_and(|stat| FileId::of(&stat) == file))
         };
         let is_it = match &self.shared {
@@ -136,8 +134,8 @@ impl Run<'_> {
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
         let report = |(id, settled_peer)| {
-            let SettledPeer { pid, bytes, digest, is_detached, elapsed, stored, naming } =
-                settled_peer;
+            let SettledPeer { pid, bytes, digest, elapsed, stored, naming, .. } = settled_peer;
+            let SettledPeer { is_detached, is_left_behind, .. } = settled_peer;
             let path = self.job.final_path(id, pid)?;
             let whole = settled.bytes.unwrap_or(bytes);
             let (bytes, outcome) = match stored {
@@ -148,7 +146,7 @@ impl Run<'_> {
                 }
                 Err(failure) => (bytes, Outcome::Failed(failure)),
             };
-            Ok(PeerReport { id, pid, outcome, bytes, digest, is_detached, elapsed })
+            Ok(PeerReport { id, pid, outcome, bytes, digest, is_detached, is_left_behind, elapsed })
         };
         let peers =
             self.job.peers.ids().zip(settled.peers).map(report).collect::<Result<_, _>>()?;

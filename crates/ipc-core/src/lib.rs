@@ -35,14 +35,14 @@
 //! struct Inherited { header: FileHeader, path: std::path::PathBuf }
 //! struct Reading<'t>(&'t Inherited);
 //!
-//! impl Transport for Inherited {
+//! // SAFETY: A peer opens the file that it reads, and uses no other descriptor.
+//! unsafe impl Transport for Inherited {
 //!     type Error = Error;
 //!     type Connection<'t> = Reading<'t>;
 //!     const DESCRIPTORS_PER_PEER: u64 = 0;
 //!
-//!     fn serve(&self, _: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
-//!         peers.source_ended(self.header.size().unwrap_or(0), None);
-//!         Ok(())
+//!     fn serve(&self, source: &Source, _: &mut Peers<'_>) -> Result<Served, Error> {
+//!         Ok(Served::Everything { bytes: source.header().size().unwrap_or(0), digest: None })
 //!     }
 //!     fn connect<'t>(&'t self, _: PeerId, _: &'t ServerLink) -> Result<Reading<'t>, Error> {
 //!         Ok(Reading(self))
@@ -128,5 +128,5 @@ pub use report::{Failure, Outcome, PeerId, PeerReport, Report};
 pub use slow::{OnSlow, Patience};
 pub use source::{Source, SourceReader};
 pub use template::{DirectoryTemplate, NameTemplate, TemplateError};
-pub use transport::{Connection, Received, Transport};
+pub use transport::{Connection, Received, Served, Transport};
 pub use watch::{Activity, Event, PeerProgress};

@@ -53,7 +53,7 @@ pub(crate) fn run<T: Transport>(
     server.await_commit()?;
     // From here on the copy is known to be whole, so the server's death is no reason to leave it
     // between two names.
-    process::outlive_parent()?;
+    process::outlive_parent();
     run.job.check_is_not_source(directory, &name)?;
     file.commit(&name, run.job.existing)?;
     if let Some(directories) = to_sync {

@@ -16,6 +16,7 @@ use crate::watch::Watch;
 use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
 
 mod idle;
+mod panicked;
 mod settle;
 mod stage;
 
@@ -25,11 +26,11 @@ use stage::Stage;
 
 /// The peers of one run, seen from the server.
 ///
-/// A transport asks it who still receives and lets it listen ([`Peers::update`]) whenever it has
+/// A transport asks it which peers still receive and lets it listen ([`Peers::update`]) whenever it has
 /// nothing better to do. As a descriptor it is readable while a peer has something to say, so it
 /// can be waited for beside others.
 ///
-/// Dropping it kills and reaps whoever is left: a server that gives up leaves nobody behind.
+/// Dropping it kills the peers that are left and waits for their end, as far as they can end.
 pub struct Peers<'s> {
     source: &'s Source,
     count: PeerCount,
@@ -42,7 +43,7 @@ pub struct Peers<'s> {
     total: Option<u64>,
     /// Digest of the bytes that were sent, if they were read with one.
     sent: Option<Digest>,
-    /// Digest of the source, once nobody will look at it again.
+    /// Digest of the source, once it will not be read again.
     digest: Option<Digest>,
     /// Why the run was given up.
     aborted: Option<Failure>,
@@ -54,16 +55,16 @@ pub struct Peers<'s> {
 struct Peer {
     child: Child,
     stage: Stage,
-    /// `None` once there is nothing more to hear.
+    /// `None` once there is no more to hear.
     link: Option<PeerLink>,
     naming: Naming,
     /// Its file, once it is known.
     file: Option<FileId>,
     /// BLAKE3 digest of its copy as it read it back, if it did.
     digest: Option<Digest>,
-    /// Whether nobody waits for it any more while bytes flow.
+    /// Whether the others go on without it.
     is_detached: bool,
-    /// How long the run had lasted when there was nothing more to hear.
+    /// How long the run had lasted when there was no more to hear.
     elapsed: Duration,
 }
 
@@ -110,7 +111,8 @@ impl<'s> Peers<'s> {
                 .map_err(Error::system("watch a control channel"))?;
             let keep: Vec<_> = keep.iter().copied().chain([server.as_fd()]).collect();
             let live = |entered: Result<(), Error>| {
-                match entered.map_err(Failure::from).and_then(|()| run(id, &server)) {
+                let mut run = || panicked::catch(|| run(id, &server));
+                match entered.map_err(Failure::from).and_then(|()| run()) {
                     Ok(()) => 0,
                     Err(failure) => {
                         // A server that is gone cannot hear it, and need not.
@@ -119,8 +121,8 @@ impl<'s> Peers<'s> {
                     }
                 }
             };
-            // SAFETY: A peer has its link and what the caller keeps for it; all else it opens itself,
-            // as the documentation of `Transport` asks of transports.
+            // SAFETY: A peer has its link and what the caller keeps for it; all else it opens itself, and
+            // so does a transport in it, which is the condition of `Transport`.
             let child = unsafe { fork(Lifeline::DiesWithParent, &keep, live) };
             let (forked, peers) = (self.peers.len(), self.count);
             let child = child.map_err(|error| match error {
@@ -167,9 +169,15 @@ impl<'s> Peers<'s> {
     /// ([`SourceReader::digest`](crate::SourceReader::digest)): a peer that has stored as many may commit.
     ///
     /// A stream must have been read to its end. Of a file that can be shared, the length at its opening
-    /// will do, as nobody commits before it has stored all of it.
+    /// will do, as no peer commits before it has stored all of it.
+    ///
+    /// [`Served`](crate::Served) says the same at the end. This is for peers that commit while others still
+    /// receive: before it, a peer that says it has everything is out of turn.
     pub fn source_ended(&mut self, total: u64, digest: Option<Digest>) {
-        self.total = Some(total);
+        if let Some(before) = self.total.replace(total).filter(|&before| before != total) {
+            let message = format!("the transport sent {before} bytes and then {total}");
+            return self.abort(Failure { message, errno: None });
+        }
         self.sent = digest.or(self.sent);
         if !self.source.can_be_shared() {
             self.digest = self.sent;
@@ -178,19 +186,16 @@ impl<'s> Peers<'s> {
     }
 
     /// Says whether the run waits for a peer: there are bytes for it that it does not take. If that goes
-    /// on while it does nothing, somebody is told, and in the end it is given up.
+    /// on while it does nothing, the caller of [`copy_and_tell`](crate::copy_and_tell) is told, and in the end
+    /// the peer is given up.
     pub fn set_awaited(&mut self, id: PeerId, is_awaited: bool) {
         self.watch.set_awaited(id, is_awaited);
     }
 
-    /// Listens to all peers without waiting, and notes who has ended.
-    ///
-    /// # Errors
-    /// [`Error::System`] if the kernel refuses; never for what a peer says or fails to say.
-    pub fn update(&mut self) -> Result<(), Error> {
-        self.listen(Duration::ZERO)?;
+    /// Listens to all peers without waiting, and notes which have ended.
+    pub fn update(&mut self) {
+        self.listen(Duration::ZERO);
         self.look_after_the_idle();
-        Ok(())
     }
 
     /// Takes a peer out of the run: kills it and makes `failure` its outcome, unless it has one.
@@ -203,6 +208,10 @@ impl<'s> Peers<'s> {
     pub fn detach(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id.index()) {
             peer.is_detached = true;
+        }
+        // It may have everything before those that receive from the server.
+        if let Some(length) = self.source.map().length() {
+            self.source_ended(length, None);
         }
     }
 
@@ -217,19 +226,24 @@ impl<'s> Peers<'s> {
         self.aborted.get_or_insert(why);
     }
 
-    fn listen(&mut self, timeout: Duration) -> Result<(), Error> {
+    /// Waits for something to hear, for `timeout` at most, and hears it.
+    ///
+    /// Without epoll, which a kernel may refuse in mid-run, the wait lasts all of that time.
+    fn listen(&mut self, timeout: Duration) {
         let nothing = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [nothing; 64];
         let ready = match epoll::wait(&self.epoll, &mut events, Some(&timespec(timeout))) {
             Ok(ready) => ready,
             Err(rustix::io::Errno::INTR) => 0,
-            Err(errno) => return Err(Error::system("wait for peers")(errno)),
+            Err(_) => {
+                std::thread::sleep(timeout);
+                return self.ids().for_each(|id| self.hear(id));
+            }
         };
         for event in events.iter().take(ready) {
             let number = event.data.u64();
             self.hear(PeerId(u32::try_from(number).unwrap_or(u32::MAX)));
         }
-        Ok(())
     }
 
     /// Takes one peer's messages until it has no more.
@@ -247,9 +261,13 @@ impl<'s> Peers<'s> {
     fn act_on(&mut self, id: PeerId, message: FromPeer) {
         let Some(peer) = self.peers.get_mut(id.index()) else { return };
         match (&peer.stage, message) {
-            (Stage::Receiving, FromPeer::Consumed { bytes, file, digest }) => {
+            // Before the end of the source no peer can have everything.
+            (Stage::Receiving, FromPeer::Consumed { bytes, file, digest })
+                if self.total.is_some() =>
+            {
                 peer.stage = Stage::Consumed(bytes);
                 (peer.file, peer.digest) = (Some(file), digest);
+                self.watch.begin_anew(id);
                 self.commit(id);
             }
             (Stage::Committing, FromPeer::Named) => peer.naming = Naming::Done,
@@ -281,6 +299,7 @@ impl<'s> Peers<'s> {
         } else if let Some(link) = &peer.link {
             peer.stage = Stage::Committing;
             peer.naming = peer.file.map_or(Naming::NotBegun, Naming::Begun);
+            self.watch.begin_anew(id);
             if let Err(error) = link.commit() {
                 self.fail(id, Failure::new(&error));
             }

@@ -1,18 +1,28 @@
 //! Processes: forking a child that can do no harm to its parent, and learning how it ended.
 //!
-//! Here are the calls that rustix does not offer: `fork`, `_exit`, `signal` and `close_range`.
-#![allow(unsafe_code, reason = "fork, _exit, signal and close_range are unsafe libc calls")]
+//! Here and in what is below are the calls that rustix does not offer: `fork`, `_exit`, `signal`, `sigaction` and
+//! `close_range`.
+#![allow(unsafe_code, reason = "fork, _exit, signals and close_range are unsafe libc calls")]
+
+mod enter;
 
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, take_hook};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::Error;
+use crate::io::{now, wait_ready};
+
+use self::enter::{die_with_parent, enter_child};
 
 /// What the death of its parent means to a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,24 +33,30 @@ pub enum Lifeline {
     Outlives,
 }
 
-/// A forked child that has not been waited for.
+/// A forked child.
 ///
 /// Dropping it neither ends nor reaps the process: what owns it decides that.
 #[derive(Debug)]
-#[must_use = "a child that nobody waits for stays a zombie"]
-pub struct Child(Pid);
+#[must_use = "a child that is not waited for stays a zombie"]
+pub struct Child {
+    pid: Pid,
+    /// Whether the kernel may have given its process id to another process.
+    is_reaped: bool,
+}
 
 /// Forks a child that runs `child`, ends with its result as exit status, and never returns.
 ///
-/// In the child: all descriptors but 0 to 2 and `keep` are closed, so that none of the parent's
-/// hides an end of file from another process; it has a process group of its own, so that a signal
-/// to the parent's group reaches it only through its parent's death; and no destructor of the
-/// parent's values runs, so that nothing is cleaned up twice. `child` is told if any of this failed.
+/// In the child all descriptors but `keep` are closed, so that none of the parent's hides an end of file from
+/// another process; in place of standard streams that are not kept stand descriptors that can be neither
+/// read nor written. It has a process group of its own, so that a signal to the parent's group reaches it
+/// only through its parent's death. Signals that the parent handles have their default effect. The parent's
+/// panic hook is gone, and no destructor of the parent's values runs. `child` is told if the parent is dead.
 /// A panic in it ends the process with status [`PANICKED`].
 ///
 /// # Safety
 /// `child` neither uses nor drops a descriptor that was opened before the call, but those in `keep`:
-/// in the new process they are closed, and their numbers may come to mean something else.
+/// in the new process they are closed, and their numbers may come to mean something else. That goes for what
+/// it calls as well: a memory allocator, functions registered by `pthread_atfork`.
 ///
 /// # Errors
 /// [`Error::NotSingleThreaded`], as a lock held by another thread would stay locked in the child
@@ -52,24 +68,38 @@ pub unsafe fn fork(
 ) -> Result<Child, Error> {
     check_single_threaded()?;
     let parent = rustix::process::getpid();
-    // SAFETY: The process has one thread, so the child inherits no lock that another holds, and
-    // may do whatever the parent may.
+    // SAFETY: The process has one thread, and others only that it takes for none of its own
+    // ([`ignore_present_threads`]). So the child inherits no lock that another holds, and may do whatever the
+    // parent may.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
-        let status = catch_unwind(AssertUnwindSafe(|| {
+        let status = run_child(|| {
             child(enter_child(parent, lifeline, keep).map_err(Error::system("become a process")))
-        }));
+        });
         // SAFETY: `_exit` has no precondition; it skips the parent's exit handlers and buffers.
-        unsafe { libc::_exit(status.unwrap_or(PANICKED).into()) }
+        unsafe { libc::_exit(status.into()) }
     }
     // The only number that is neither 0 nor a process id is -1, and no id is ever negative.
     let pid = u32::try_from(forked).ok().and_then(|_| Pid::from_raw(forked));
-    if let Some(pid) = pid {
-        // The child does the same; whoever is first, it has its group when this returns. An error
-        // says that it has ended.
-        let _ = rustix::process::setpgid(Some(pid), Some(pid));
+    let pid = pid.ok_or_else(|| Error::system("fork a process")(io::Error::last_os_error()))?;
+    // The child does the same; whichever is first, it has its group when this returns. An error
+    // says that it has ended, or that it must do without.
+    let _ = rustix::process::setpgid(Some(pid), Some(pid));
+    Ok(Child { pid, is_reaped: false })
+}
+
+/// Runs `child` without the parent's panic hook, which may own descriptors that are closed here. It is not
+/// dropped either, as that would close their numbers.
+fn run_child(child: impl FnOnce() -> u8) -> u8 {
+    if thread::panicking() {
+        // The hook cannot be taken now.
+        return PANICKED;
     }
-    pid.map(Child).ok_or_else(|| Error::system("fork a process")(io::Error::last_os_error()))
+    std::mem::forget(take_hook());
+    catch_unwind(AssertUnwindSafe(child)).unwrap_or_else(|payload| {
+        std::mem::forget(payload);
+        PANICKED
+    })
 }
 
 /// Exit status of a child that panicked: the one that Rust programs have.
@@ -79,30 +109,69 @@ impl Child {
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.0.as_raw_pid().cast_unsigned()
+        self.pid.as_raw_pid().cast_unsigned()
     }
 
-    /// Kills it.
+    /// Kills it, unless it has been reaped.
     pub fn kill(&self) {
-        // It has not been waited for, so it exists; and after EPERM there is nothing left to try.
-        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+        if !self.is_reaped {
+            // After EPERM there is nothing left to try.
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        }
     }
 
     /// Waits for it to end.
     ///
     /// # Errors
-    /// [`Error::System`], with `ECHILD` where somebody else reaps this process's children.
-    pub fn wait(self) -> Result<Exit, Error> {
-        let options = WaitOptions::empty();
-        let reaped = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.0), options))
-            .map_err(Error::system("wait for a process"))?;
-        let status = reaped.map(|(_, status)| status);
-        Ok(match status.and_then(|status| status.terminating_signal()) {
+    /// [`Error::System`], with `ECHILD` where something else reaps this process's children.
+    pub fn wait(mut self) -> Result<Exit, Error> {
+        match self.reap(WaitOptions::empty())? {
+            Some(exit) => Ok(exit),
+            // Without an option the call returns only once it has ended.
+            None => Err(Error::system("wait for a process")(Errno::AGAIN)),
+        }
+    }
+
+    /// Waits for it to end, until `deadline` by [`now`] at most; `None` if it has not ended by then.
+    ///
+    /// Even a process that was killed may not end: in a system call that waits for a file system without being
+    /// interruptible it dies only when the file system answers.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait_until(&mut self, deadline: Duration) -> Result<Option<Exit>, Error> {
+        let mut pidfd = None;
+        loop {
+            let exit = self.reap(WaitOptions::NOHANG)?;
+            let left = deadline.saturating_sub(now());
+            if exit.is_some() || left.is_zero() {
+                return Ok(exit);
+            }
+            let pidfd = pidfd
+                .get_or_insert_with(|| rustix::process::pidfd_open(self.pid, PidfdFlags::empty()));
+            let has_waited = pidfd
+                .as_ref()
+                .is_ok_and(|pidfd| wait_ready(pidfd, PollFlags::IN, Some(left)).is_ok());
+            if !has_waited {
+                thread::sleep(left.min(PAUSE));
+            }
+        }
+    }
+
+    fn reap(&mut self, options: WaitOptions) -> Result<Option<Exit>, Error> {
+        let reaped =
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), options));
+        self.is_reaped |= matches!(reaped, Ok(Some(_)) | Err(Errno::CHILD));
+        let status = reaped.map_err(Error::system("wait for a process"))?.map(|(_, status)| status);
+        Ok(status.map(|status| match status.terminating_signal() {
             Some(signal) => Exit::Signal(signal),
-            None => Exit::Status(status.and_then(|status| status.exit_status()).unwrap_or(0)),
-        })
+            None => Exit::Status(status.exit_status().unwrap_or(0)),
+        }))
     }
 }
+
+/// How often a process is looked at that cannot be waited for by a descriptor.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Lets the calling child live on when its parent dies, to finish something that must not be left
 /// half done.
@@ -110,20 +179,15 @@ impl Child {
 /// A group whose last tie to its session ends with the parent, and which has a stopped process in it, is
 /// sent `SIGHUP` by the kernel: that is ignored from now on.
 ///
-/// # Errors
-/// [`Error::System`]
-pub fn outlive_parent() -> Result<(), Error> {
-    set_hangup(libc::SIG_IGN).map_err(Error::system("outlive the server"))?;
-    rustix::process::set_parent_process_death_signal(None)
-        .map_err(Error::system("outlive the server"))
+/// Best effort: a child that may not outlive its parent does what it has to do all the same.
+pub fn outlive_parent() {
+    set_hangup(libc::SIG_IGN);
+    let _ = rustix::process::set_parent_process_death_signal(None);
 }
 
-fn set_hangup(disposition: libc::sighandler_t) -> io::Result<()> {
+fn set_hangup(disposition: libc::sighandler_t) {
     // SAFETY: Neither to ignore a signal nor to die of it runs code of ours.
-    match unsafe { libc::signal(libc::SIGHUP, disposition) } {
-        libc::SIG_ERR => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    unsafe { libc::signal(libc::SIGHUP, disposition) };
 }
 
 /// Runs `work`, which may leave something half done, with the parent's death put off; afterwards the
@@ -133,14 +197,11 @@ pub(crate) fn shielded<T>(
     must_outlive: impl FnOnce(&T) -> bool,
 ) -> Result<T, Error> {
     let parent = rustix::process::getppid();
-    outlive_parent()?;
+    outlive_parent();
     let done = work()?;
     if let (false, Some(parent)) = (must_outlive(&done), parent) {
-        die_with_parent(parent).map_err(|error| match error.raw_os_error() {
-            Some(libc::ESRCH) => Error::ServerGone,
-            _ => Error::system("die with the server")(error),
-        })?;
-        set_hangup(libc::SIG_DFL).map_err(Error::system("die with the server"))?;
+        die_with_parent(parent).map_err(|_| Error::ServerGone)?;
+        set_hangup(libc::SIG_DFL);
     }
     Ok(done)
 }
@@ -180,17 +241,38 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Counts the threads: `/proc/self/task` has one directory for each, and so one link from it.
+/// How many threads beside the calling one [`fork`] ignores.
+static IGNORED_THREADS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets [`fork`] ignore the threads that the process has now beside the calling one. A program calls this at the
+/// very beginning of `main`: threads that are there before it has started any belong to an emulator or to a
+/// preloaded library.
+///
+/// # Safety
+/// Whatever these threads do at a fork, they then hold no lock and leave nothing half done that the child uses.
+/// The C library sees to that for itself.
+pub unsafe fn ignore_present_threads() {
+    let others = count_threads().unwrap_or(1).saturating_sub(1);
+    IGNORED_THREADS.store(others, Ordering::Relaxed);
+}
+
 fn check_single_threaded() -> Result<(), Error> {
-    let tasks = "/proc/self/task";
-    let stat = rustix::fs::stat(tasks).map_err(Error::at("count the threads in", tasks))?;
+    // Where they cannot be counted, that is no reason to refuse.
+    let threads = count_threads().unwrap_or(1);
+    if threads > 1 + IGNORED_THREADS.load(Ordering::Relaxed) {
+        return Err(Error::NotSingleThreaded(threads));
+    }
+    Ok(())
+}
+
+/// Counts the threads: `/proc/self/task` has one directory for each, and so one link from it. `None` without
+/// `/proc`.
+fn count_threads() -> Option<u64> {
+    let stat = rustix::io::retry_on_intr(|| rustix::fs::stat("/proc/self/task")).ok()?;
     #[allow(clippy::useless_conversion, reason = "a count of links has 32 bits elsewhere")]
     let links = u64::from(stat.st_nlink);
     // `.` and `..` are the other two.
-    match links.saturating_sub(2) {
-        1 => Ok(()),
-        threads => Err(Error::NotSingleThreaded(threads)),
-    }
+    Some(links.saturating_sub(2))
 }
 
 /// How many descriptors a process may have open; `None` is no limit.
@@ -228,45 +310,6 @@ pub(crate) fn check_namespace() -> Result<(), Error> {
         _ => false,
     };
     if is_other { Err(Error::OtherNamespace) } else { Ok(()) }
-}
-
-/// Ties the child to its parent's life, if so wanted, and cuts all other ties.
-fn enter_child(parent: Pid, lifeline: Lifeline, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    if lifeline == Lifeline::DiesWithParent {
-        die_with_parent(parent)?;
-    }
-    rustix::process::setpgid(None, None)?;
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
-    kept.sort_unstable();
-    let mut first = 3;
-    for fd in kept.into_iter().filter(|&fd| fd >= 3) {
-        if fd > first {
-            close_range(first, fd - 1)?;
-        }
-        first = fd.saturating_add(1);
-    }
-    close_range(first, u32::MAX)
-}
-
-/// Lets the kernel kill the calling child when its parent dies.
-fn die_with_parent(parent: Pid) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The signal is not sent for a parent that died before the call.
-    match rustix::process::getppid() == Some(parent) {
-        true => Ok(()),
-        false => Err(Errno::SRCH.into()),
-    }
-}
-
-/// Closes the descriptors from `first` to `last`.
-fn close_range(first: u32, last: u32) -> io::Result<()> {
-    // Through `syscall`, as only some C libraries have a function for it (Linux has it since 5.9).
-    // SAFETY: The child's copies of the parent's descriptors have no user left: that is the condition
-    // of `fork`, and no destructor of the parent's values runs before `_exit`.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]

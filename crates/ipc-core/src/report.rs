@@ -54,6 +54,9 @@ pub struct PeerReport {
     pub digest: Option<Digest>,
     /// Whether it held the others up, and had to read the rest of the source by itself.
     pub is_detached: bool,
+    /// Whether its process, which has been killed, had not ended when the run did: it waits in the kernel, for
+    /// a file system that does not answer, say.
+    pub is_left_behind: bool,
     /// How long it took, from just before the first fork until it had ended.
     pub elapsed: Duration,
 }

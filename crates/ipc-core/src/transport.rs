@@ -1,15 +1,27 @@
 //! The seam between what both programs share and the way the bytes take.
+#![allow(unsafe_code, reason = "an implementer must keep to what the compiler cannot check")]
 
-use crate::{Error, FileHeader, PeerId, Peers, ReceivedFile, ServerLink, Source};
+use crate::{Digest, Error, FileHeader, PeerId, Peers, ReceivedFile, ServerLink, Source};
 
 /// A way to move a file's bytes from one process to many.
 ///
 /// It is built by the server before the peers are forked, so that they inherit its memory and its mappings.
 /// They do **not** inherit its descriptors, which are closed in them: a peer opens what it needs.
 /// Then the server calls [`serve`](Transport::serve) once, and each peer [`connect`](Transport::connect) once, in
-/// its own process. All else (who may commit, when, under which name, and what is reported) is
+/// its own process. All else (which peers may commit, when, under which name, and what is reported) is
 /// done by [`copy`](crate::copy()) alike for every transport.
-pub trait Transport {
+///
+/// # Safety
+/// [`connect`](Transport::connect), the methods of the [`Connection`], the `Drop` of both, and the methods of the
+/// error run in a forked process in which every descriptor is closed that was open before the fork, except
+/// that of the [`ServerLink`] and those of the [`ReceivedFile`]. The numbers of the others may stand for other
+/// files by then: a peer that writes to a log file which the server has opened may write into the received
+/// file. So all that they call, through whatever path, neither uses nor closes (drops) a descriptor that was opened
+/// before the fork: not in a field, not in a static or a thread-local, not in a logger. Descriptors that
+/// they have opened themselves are theirs.
+///
+/// [`serve`](Transport::serve) runs in the server, where nothing is closed.
+pub unsafe trait Transport {
     /// What can go wrong on the way.
     type Error: std::error::Error + Send + Sync + From<Error> + 'static;
 
@@ -21,17 +33,17 @@ pub trait Transport {
     /// Descriptors that the server holds for each peer, the control channel not counted.
     const DESCRIPTORS_PER_PEER: u64;
 
-    /// Server: moves the whole source to every peer that lives, and says so by
-    /// [`Peers::source_ended`] as soon as its length is known.
+    /// Server: moves the whole source to every peer that lives.
     ///
     /// Whenever it would sleep it calls [`Peers::update`] at least once in a
     /// [`SLICE`](crate::io::SLICE), no longer waits for peers that have failed, and returns when
-    /// none is left.
+    /// none is left. Once a peer can have the whole source it calls [`Peers::source_ended`], at the latest
+    /// before the next [`Peers::update`].
     ///
     /// # Errors
     /// Only what ends the run for all peers. One peer's failure is [`Peers::fail`], and one that holds
     /// the others up may be detached.
-    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Self::Error>;
+    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<Served, Self::Error>;
 
     /// Peer `me`: joins the server.
     ///
@@ -42,6 +54,22 @@ pub trait Transport {
         me: PeerId,
         server: &'t ServerLink,
     ) -> Result<Self::Connection<'t>, Self::Error>;
+}
+
+/// How a [`Transport`] has ended to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the peers commit by it"]
+pub enum Served {
+    /// The source was read to its end, and every peer that still receives gets all of it without the server.
+    Everything {
+        /// Length of its data in bytes.
+        bytes: u64,
+        /// The digest of the bytes that were sent, if they were read with one
+        /// ([`SourceReader::digest`](crate::SourceReader::digest)).
+        digest: Option<Digest>,
+    },
+    /// No peer receives any more, except peers that were detached.
+    NoReceivers,
 }
 
 /// A peer's end of a [`Transport`].

@@ -109,6 +109,13 @@ impl Watch {
         }
     }
 
+    /// Begins anew to count the time in which a peer does nothing: it has been given something to do.
+    pub(crate) fn begin_anew(&mut self, peer: PeerId) {
+        if let Some(awaited) = self.peers.get_mut(peer.index()) {
+            (awaited.since, awaited.is_told) = (None, false);
+        }
+    }
+
     /// Notes that the run waits for all peers.
     pub(crate) fn await_all(&mut self) {
         self.peers.iter_mut().for_each(|peer| peer.is_awaited = true);

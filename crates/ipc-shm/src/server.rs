@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipc_core::io::now;
-use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Source, SourceReader};
+use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Served, Source, SourceReader};
 
 use crate::ring::{Delay, ImpossibleReads, Producer};
 use crate::{Error, Memory};
@@ -19,7 +19,7 @@ pub(crate) fn serve(
     on_slow: OnSlow,
     source: &Source,
     peers: &mut Peers<'_>,
-) -> Result<(), Error> {
+) -> Result<Served, Error> {
     let layout = memory.segment.layout();
     let is_for_source = memory.segment.file_header()? == *source.header();
     if !is_for_source || peers.ids().count() != layout.peers as usize {
@@ -47,7 +47,7 @@ struct Server<'a, 's> {
 }
 
 impl Server<'_, '_> {
-    fn run(mut self) -> Result<(), Error> {
+    fn run(mut self) -> Result<Served, Error> {
         let batch = (self.memory.segment.layout().block_count / BATCHES_PER_RING).max(1);
         let mut reader = self.source.reader();
         let mut ended = false;
@@ -60,10 +60,10 @@ impl Server<'_, '_> {
             }
             ended = self.fill_blocks(batch, &mut reader)?;
         }
-        if reader.at_end() {
-            self.peers.source_ended(reader.position(), reader.digest());
-        }
-        Ok(())
+        Ok(match reader.at_end() {
+            true => Served::Everything { bytes: reader.position(), digest: reader.digest() },
+            false => Served::NoReceivers,
+        })
     }
 
     /// Waits until `blocks` blocks are free; says no once the ring serves nobody any more.
@@ -79,7 +79,7 @@ impl Server<'_, '_> {
             };
             if !has_room {
                 // Whoever has failed is not slow as well.
-                self.peers.update()?;
+                self.peers.update();
             }
             let is_gone = |&peer: &u32| !self.peers.is_receiving(PeerId(peer));
             let gone: Vec<_> = self.ring.live().filter(is_gone).collect();
@@ -120,10 +120,6 @@ impl Server<'_, '_> {
             OnSlow::Detach => {
                 self.ring.detach(peer);
                 self.peers.detach(PeerId(peer));
-                // It may be done, and commit, before those that still wait for the ring.
-                if let Some(length) = self.source.map().length() {
-                    self.peers.source_ended(length, None);
-                }
             }
             OnSlow::Drop => {
                 self.peers.fail(PeerId(peer), Failure::slow());
@@ -135,12 +131,10 @@ impl Server<'_, '_> {
     /// Reads into free blocks and publishes them; says whether the file's end went with them.
     fn fill_blocks(&mut self, most: u32, reader: &mut SourceReader<'_>) -> Result<bool, Error> {
         let blocks = self.ring.reserve(most);
-        let mut updated = Ok(());
         let bytes = reader.fill_shared(self.memory.segment.free_bytes(&blocks), || {
-            updated = self.peers.update();
-            updated.is_ok() && self.peers.any_receiving()
+            self.peers.update();
+            self.peers.any_receiving()
         })?;
-        updated?;
         Ok(blocks.publish(bytes, reader.at_end()))
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use ipc_core::{OnSlow, Patience, PeerCount, PeerId, Peers, ServerLink, Source, Transport};
+use ipc_core::{OnSlow, Patience, PeerCount, PeerId, Peers, Served, ServerLink, Source, Transport};
 
 use crate::futex;
 use crate::layout::Layout;
@@ -71,13 +71,15 @@ impl SharedMemory {
     }
 }
 
-impl Transport for SharedMemory {
+#[allow(unsafe_code, reason = "the trait says what a peer may use")]
+// SAFETY: A peer uses the memory that it has inherited, and no descriptor.
+unsafe impl Transport for SharedMemory {
     type Error = Error;
     type Connection<'t> = Attached<'t>;
 
     const DESCRIPTORS_PER_PEER: u64 = 0;
 
-    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<Served, Error> {
         serve(self.take()?, self.on_slow, source, peers)
     }
 

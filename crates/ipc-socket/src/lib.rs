@@ -82,7 +82,7 @@ mod protocol;
 mod server;
 mod window;
 
-use ipc_core::{OnSlow, PeerId, Peers, ServerLink, Source, Transport};
+use ipc_core::{OnSlow, PeerId, Peers, Served, ServerLink, Source, Transport};
 
 pub use error::Error;
 pub use peer::SocketConnection;
@@ -146,13 +146,15 @@ impl SocketTransport {
     }
 }
 
-impl Transport for SocketTransport {
+#[allow(unsafe_code, reason = "the trait says what a peer may use")]
+// SAFETY: A peer uses the address only, which is bytes, and the socket and the pipe that it opens.
+unsafe impl Transport for SocketTransport {
     type Error = Error;
     type Connection<'t> = SocketConnection;
 
     const DESCRIPTORS_PER_PEER: u64 = 1;
 
-    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<Served, Error> {
         Server::new(self, source, peers)?.run()
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ipc_core::io::{SLICE, now, timespec};
-use ipc_core::{Failure, OnSlow, Patience, PeerId, Peers, Source};
+use ipc_core::{Digest, Failure, OnSlow, Patience, PeerId, Peers, Served, Source};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -28,6 +28,8 @@ pub(crate) struct Server<'a, 's> {
     unfinished: Vec<PeerId>,
     on_slow: OnSlow,
     patience: Patience,
+    /// What there is to say of the source at the end of the run, if that came now.
+    served: Served,
     /// When the last chores were done.
     last_chores: Instant,
     /// Since when connections cannot be accepted for want of a descriptor or memory.
@@ -76,6 +78,7 @@ impl<'a, 's> Server<'a, 's> {
             unfinished: Vec::new(),
             on_slow: options.on_slow,
             patience: Patience::new(options.on_slow, now()),
+            served: Served::NoReceivers,
             last_chores: Instant::now(),
             shortage: None,
         })
@@ -85,9 +88,9 @@ impl<'a, 's> Server<'a, 's> {
     ///
     /// The source is read a piece at a time, between looks at all connections; nothing in here
     /// waits for another process but the wait for events.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(mut self) -> Result<Served, Error> {
         if let Some(length) = self.feed.length() {
-            self.peers.source_ended(length, None);
+            self.end_source(length, None);
         }
         // None of them has joined.
         self.peers.ids().for_each(|id| self.peers.set_awaited(id, true));
@@ -107,7 +110,25 @@ impl<'a, 's> Server<'a, 's> {
                 self.read()?;
             }
         }
+        self.await_last_words()?;
+        Ok(self.served)
+    }
+
+    /// Waits for the peers that have closed their connections before the source has ended: each says why, or
+    /// ends.
+    fn await_last_words(&mut self) -> Result<(), Error> {
+        self.peers.ids().for_each(|id| self.peers.set_awaited(id, true));
+        while self.served == Served::NoReceivers && self.peers.any_receiving() {
+            self.handle_events(SLICE)?;
+            self.update();
+        }
         Ok(())
+    }
+
+    /// Notes that the source has ended: the peers that have all of it may commit while others are sent the rest.
+    fn end_source(&mut self, bytes: u64, digest: Option<Digest>) {
+        self.served = Served::Everything { bytes, digest };
+        self.peers.source_ended(bytes, digest);
     }
 
     fn handle_events(&mut self, timeout: Duration) -> Result<(), Error> {
@@ -121,7 +142,7 @@ impl<'a, 's> Server<'a, 's> {
         for epoll::Event { data, flags } in events.into_iter().take(ready) {
             match data.u64() {
                 LISTENER => self.accept()?,
-                PEERS => self.update()?,
+                PEERS => self.update(),
                 // It only had to end the sleep.
                 SOURCE => {}
                 number => {
@@ -139,7 +160,7 @@ impl<'a, 's> Server<'a, 's> {
         if self.shortage.is_some() {
             self.watch_listener(EventFlags::IN)?;
         }
-        self.update()?;
+        self.update();
         self.judge();
         self.peers.ids().try_for_each(|id| self.handle_connection(id, EventFlags::OUT))
     }
@@ -158,10 +179,9 @@ impl<'a, 's> Server<'a, 's> {
     }
 
     /// Lets the peers speak, and takes leave of those that no longer receive.
-    fn update(&mut self) -> Result<(), Error> {
-        self.peers.update()?;
+    fn update(&mut self) {
+        self.peers.update();
         self.end_absent();
-        Ok(())
     }
 
     fn accept(&mut self) -> Result<(), Error> {
@@ -231,7 +251,7 @@ impl<'a, 's> Server<'a, 's> {
     /// Reads on in the source and sends what it got to whoever can take it.
     fn read(&mut self) -> Result<(), Error> {
         if let Some((total, digest)) = self.feed.read()? {
-            self.peers.source_ended(total, digest);
+            self.end_source(total, digest);
             self.end_absent();
         }
         self.peers.ids().try_for_each(|id| self.send(id))

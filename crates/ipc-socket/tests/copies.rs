@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc_core::{
-    Existing, FileName, Job, OnSlow, PeerCount, PeerId, Peers, Report, ServerLink, Source,
+    Existing, FileName, Job, OnSlow, PeerCount, PeerId, Peers, Report, Served, ServerLink, Source,
     Transport, copy,
 };
 use ipc_socket::{Error, Options, SocketConnection, SocketTransport};
@@ -241,7 +241,9 @@ fn as_it_is(_: PeerId, connect: Connect<'_>) -> Result<SocketConnection, Error> 
     connect()
 }
 
-impl<C> Transport for Hooked<C>
+#[allow(unsafe_code, reason = "the trait says what a peer may use")]
+// SAFETY: The peers of these tests use what the inner transport's do, and their memory.
+unsafe impl<C> Transport for Hooked<C>
 where
     C: Fn(PeerId, Connect<'_>) -> Result<SocketConnection, Error>,
 {
@@ -253,7 +255,7 @@ where
 
     const DESCRIPTORS_PER_PEER: u64 = SocketTransport::DESCRIPTORS_PER_PEER;
 
-    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<(), Error> {
+    fn serve(&self, source: &Source, peers: &mut Peers<'_>) -> Result<Served, Error> {
         self.transport.serve(source, peers)
     }
 

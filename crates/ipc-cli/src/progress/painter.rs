@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ipc_core::io::{retry, timespec};
+use ipc_core::io::{now, retry};
 use ipc_core::process::{Child, Lifeline, fork};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, getpgrp, pidfd_open};
+use rustix::process::{Pid, getpgrp};
 use rustix::termios::tcgetpgrp;
 
 use crate::environment;
@@ -51,8 +51,10 @@ impl Painter {
             Ok(()) => Screen::new(program, group).follow(&server),
             Err(_) => 1,
         };
-        // SAFETY: The painter uses its end of the link, which is kept for it, and standard error.
-        let child = unsafe { fork(Lifeline::DiesWithParent, &[server.as_fd()], paint) }.ok()?;
+        let stderr = io::stderr();
+        let keep = [server.as_fd(), stderr.as_fd()];
+        // SAFETY: The painter uses its end of the link and standard error, which are kept for it.
+        let child = unsafe { fork(Lifeline::DiesWithParent, &keep, paint) }.ok()?;
         Some(Self { program, link, child, unsaid: VecDeque::new() })
     }
 
@@ -85,22 +87,13 @@ impl Painter {
     pub(super) fn end(mut self) {
         self.say_unsaid();
         drop(self.link);
-        if !has_ended(&self.child) {
+        if !matches!(self.child.wait_until(now() + PATIENCE), Ok(Some(_))) {
             self.child.kill();
+            // There is nothing to be done about one that cannot be waited for.
+            let _ = self.child.wait_until(now() + PATIENCE);
         }
-        // There is nothing to be done about one that cannot be waited for.
-        let _ = self.child.wait();
         self.unsaid.iter().for_each(|text| message(self.program, text));
     }
-}
-
-/// Whether a child ends in time.
-fn has_ended(child: &Child) -> bool {
-    let pid = Pid::from_raw(child.id().cast_signed());
-    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
-    let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
-    let patience = timespec(PATIENCE);
-    rustix::io::retry_on_intr(|| poll(&mut ended, Some(&patience))).is_ok_and(|ready| ready > 0)
 }
 
 /// The painter's own side: what stands on the terminal.

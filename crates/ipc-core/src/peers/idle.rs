@@ -10,7 +10,7 @@ use super::stage::Stage;
 use super::{Peer, Peers};
 
 impl Peers<'_> {
-    /// Says who keeps the run waiting, and gives up who does so for too long.
+    /// Tells of the peers that keep the run waiting, and gives up those that do so for too long.
     pub(super) fn look_after_the_idle(&mut self) {
         let now = now();
         if !self.watch.is_due(now) {
@@ -18,9 +18,8 @@ impl Peers<'_> {
         }
         let mut told = 0;
         for id in self.ids() {
-            let Some(peer) = self.peers.get(id.index()).filter(|peer| peer.link.is_some()) else {
-                continue;
-            };
+            let is_awaited = |peer: &&Peer| peer.link.is_some() && !peer.stage.waits_for_server();
+            let Some(peer) = self.peers.get(id.index()).filter(is_awaited) else { continue };
             match self.watch.look_at(id, self.progress.of(id).get(), now) {
                 Overdue::Tell if told < Event::MOST_AT_ONCE => {
                     told += 1;

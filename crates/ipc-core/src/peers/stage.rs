@@ -8,7 +8,7 @@ use crate::received::FileId;
 pub(super) enum Stage {
     /// Bytes flow to it.
     Receiving,
-    /// It says that it has stored this many bytes, and waits to be told to commit.
+    /// It says that it has stored this many bytes, and waits for the server to tell it to commit.
     Consumed(u64),
     /// It has been told to commit.
     Committing,
@@ -18,6 +18,13 @@ pub(super) enum Stage {
     Failed(Failure),
     /// It ended without a word; its exit status will tell why.
     Gone,
+}
+
+impl Stage {
+    /// Whether it is the peer that waits for the server: what passes then is not the peer's time.
+    pub(super) fn waits_for_server(&self) -> bool {
+        matches!(self, Self::Consumed(_))
+    }
 }
 
 /// What is known of a peer's final name, whatever else becomes of the peer.
