@@ -79,11 +79,10 @@ impl Manifest {
         let hidden = FileName::new(format!(".{:016x}", FileName::random_token()?).as_bytes())?;
         let mut file = ReceivedFile::create(&directory, &header, hidden)?;
         file.write_all(lines.as_bytes())?;
-        file.finish()?;
         // To replace what is there in one step would take a hidden name, which stays if this process is
         // killed just then. So there is none for an instant: what it listed has been replaced as well.
         directory.remove(&name)?;
-        Ok(file.commit(&name, Existing::Replace)?)
+        Ok(file.finish()?.commit(&name, Existing::Replace)?)
     }
 }
 

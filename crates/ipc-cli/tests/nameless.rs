@@ -13,8 +13,10 @@ use common::running::Running;
 use common::{BEYOND_ALL_BUFFERS, BLOCK, Sandbox, both, contents};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a kernel or file system says that has no such files: the second opens the directory.
-const ERRORS: [&str; 2] = ["EOPNOTSUPP", "EISDIR"];
+/// What a kernel or file system says that has no such files: the second opens the directory. Filters of system
+/// calls, and file systems in user space, have any other.
+const ERRORS: [&str; 8] =
+    ["EOPNOTSUPP", "EISDIR", "EPERM", "EINVAL", "ENOSYS", "EACCES", "EIO", "ENOENT"];
 
 /// A run of three peers that stands still in mid-copy, each with a file under a hidden name; `None`
 /// without strace.
@@ -113,7 +115,7 @@ both!(a_peer_killed_before_it_renames_leaves_no_hidden_name, |sandbox| {
     let nameless = "inject=openat:error=EOPNOTSUPP:when=1";
     // `TERM` comes after the call, so the copy has its name by then.
     for (rename, why, is_named) in [
-        ("inject=renameat:error=EIO", "Input/output error", false),
+        ("inject=renameat,linkat:error=EIO", "Input/output error", false),
         ("inject=renameat:signal=KILL", "killed by SIGKILL", false),
         ("inject=renameat:signal=TERM", "killed by SIGTERM", true),
     ] {

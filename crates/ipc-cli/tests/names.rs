@@ -184,26 +184,6 @@ both!(a_new_name_is_no_clash, |sandbox| {
     run.stores(&default_paths(3, "data"), b"contents");
 });
 
-both!(a_directory_in_place_of_a_name_fails_its_peer, |sandbox| {
-    sandbox.file("data", b"contents");
-    sandbox.directory("received-files/1/with something in it");
-    let paths = paths_of([0, 2], |peer| format!("received-files/{peer}"));
-    for (option, why) in [("-q", "Is a directory"), ("--no-clobber", "File exists")] {
-        let mut run = sandbox.run([option, "--name", "{peer}", "3", "data"]);
-        if option == "-q" {
-            run = run.quietly();
-        }
-        run.loses(
-            &[(1, &format!(r#"cannot store "received-files/1": {why}"#))],
-            &paths,
-            b"contents",
-        );
-        paths.iter().for_each(|path| {
-            fs::remove_file(sandbox.path(OsStr::from_bytes(path))).unwrap();
-        });
-    }
-});
-
 both!(a_link_in_place_of_a_name_is_replaced_and_not_followed, |sandbox| {
     sandbox.file("data", b"contents");
     sandbox.file("precious", b"mine");

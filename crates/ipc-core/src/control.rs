@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::io::{retry, wait_ready};
-use crate::received::FileId;
+use crate::unnamed::FileId;
 use crate::{Digest, Error, Failure};
 
 /// What a peer says.

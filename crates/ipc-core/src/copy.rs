@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::missing;
 use crate::peers::{Naming, Settled, SettledPeer};
 use crate::progress::Progress;
-use crate::received::FileId;
+use crate::unnamed::FileId;
 use crate::{
     Directory, Error, Event, Failure, FileName, Job, Outcome, PeerId, PeerReport, Peers, Report,
     Transport, peer,

@@ -67,6 +67,14 @@ pub enum Error {
     /// A received file would replace the source.
     #[error("{0:?} is the source itself: choose another directory or name")]
     IsSource(PathBuf),
+    /// What has a received file's name is neither a regular file nor a symbolic link.
+    #[error("{path:?} is {kind}, which is not replaced: choose another directory or name")]
+    NotReplaced {
+        /// What the received file would have replaced.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
     /// A name is longer than a file system takes.
     #[error(
         "a received file's name would be {length} bytes long, {limit} are allowed: choose a shorter one"

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::process::{check_namespace, descriptor_limit};
+use crate::unnamed::check_replaceable;
 use crate::{
     Directory, DirectoryTemplate, Error, Existing, FileName, NameTemplate, PeerId, Source,
     Transport,
@@ -227,6 +228,16 @@ impl Job {
             let name = self.final_name(peer, 0, self.source.header().name())?;
             self.check_is_not_source(directory, &name)
         })
+    }
+
+    /// Checks that a file may get `name`, as far as a look tells: that this would replace neither the source
+    /// nor what no file replaces.
+    pub(crate) fn check_name(&self, directory: &Directory, name: &FileName) -> Result<(), Error> {
+        self.check_is_not_source(directory, name)?;
+        match self.existing {
+            Existing::Replace => check_replaceable(directory, name),
+            Existing::Keep => Ok(()),
+        }
     }
 
     /// Checks that `name` is not the source itself, which a commit would replace.

@@ -3,7 +3,9 @@
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
 use crate::transport::{Connection, Received, Transport};
-use crate::{Digest, Directory, Error, Failure, PeerId, ReceivedFile, Source, process};
+use crate::{
+    Digest, Directory, Error, Failure, FinishedFile, PeerId, ReceivedFile, Source, process,
+};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -20,13 +22,14 @@ pub(crate) fn run<T: Transport>(
             &own
         }
     };
+    let name = run.job.final_name(me, std::process::id(), run.job.source.header().name())?;
+    run.job.check_name(directory, &name)?;
     let connection = transport.connect(me, server).map_err(|error| Failure::new(&error))?;
     let header = connection.header();
     if header != run.job.source.header() {
         let reason = "it is not that of the source";
         return Err(Error::Invalid { what: "header", reason }.into());
     }
-    let name = run.job.final_name(me, std::process::id(), header.name())?;
     // Where the file must have a hidden name, a peer that is killed with the server would leave it
     // behind. So it outlives the server, and learns of its end by the control channel.
     let hidden = run.hidden_name(me)?;
@@ -35,15 +38,18 @@ pub(crate) fn run<T: Transport>(
         ReceivedFile::is_under_hidden_name,
     )?;
     file.count_with(run.progress.of(me));
-    let digest = match fill(run, connection, server, &mut file) {
+    // To free a large file takes a while: a peer that fails leaves that to its end, when the server has been
+    // told and no longer waits for it.
+    if let Err(failure) = fill(run, connection, server, &mut file) {
+        file.abandon();
+        return Err(failure);
+    }
+    let file = file.finish()?;
+    let digest = match secure(run, &file) {
         Ok(digest) => digest,
-        Err(failure) => {
-            if !file.is_under_hidden_name() {
-                // To free a large file takes a while. The process's end does it, after the server has
-                // been told and waits for this peer no longer.
-                std::mem::forget(file);
-            }
-            return Err(failure);
+        Err(error) => {
+            file.abandon();
+            return Err(error.into());
         }
     };
 
@@ -65,18 +71,21 @@ pub(crate) fn run<T: Transport>(
     Ok(())
 }
 
-/// Receives the whole source into `file`; what it comes to, if that is to be verified.
+/// Receives the whole source into `file`.
 fn fill<C: Connection>(
     run: &Run<'_>,
     connection: C,
     server: &ServerLink,
     file: &mut ReceivedFile<'_>,
-) -> Result<Option<Digest>, Failure> {
+) -> Result<(), Failure> {
     match connection.receive(file).map_err(|error| Failure::new(&error))? {
-        Received::Everything => {}
-        Received::Part => store_rest(&run.job.source, server, file)?,
+        Received::Everything => Ok(()),
+        Received::Part => Ok(store_rest(&run.job.source, server, file)?),
     }
-    file.finish()?;
+}
+
+/// Does with `file` what is to be done before it has its name; its digest, if it is to be verified.
+fn secure(run: &Run<'_>, file: &FinishedFile<'_>) -> Result<Option<Digest>, Error> {
     if run.job.preserve {
         file.preserve(run.job.source.header())?;
     }
@@ -84,7 +93,7 @@ fn fill<C: Connection>(
         file.sync()?;
     }
     let is_verified = run.job.source.is_verified();
-    Ok(is_verified.then(|| file.read_back(run.job.sync)).transpose()?)
+    is_verified.then(|| file.read_back(run.job.sync)).transpose()
 }
 
 /// Stores what the server does not send any more, straight from the source.

@@ -11,7 +11,7 @@ use crate::control::{FromPeer, Heard, PeerLink, ServerLink, channel};
 use crate::io::{now, timespec};
 use crate::process::{Child, Lifeline, fork};
 use crate::progress::Progress;
-use crate::received::FileId;
+use crate::unnamed::FileId;
 use crate::watch::Watch;
 use crate::{Digest, Error, Event, Failure, Job, PeerCount, PeerId, Source};
 

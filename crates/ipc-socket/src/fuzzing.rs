@@ -129,8 +129,7 @@ impl Server {
         let unknown = FileHeader::new(header.name().clone(), None, 0o644, (0, 0))?;
         let mut file = ReceivedFile::create(&directory, &unknown, FileName::new(b".hidden")?)?;
         connection.receive(&mut file)?;
-        file.finish()?;
-        Ok(file.commit(header.name(), Existing::Keep)?)
+        Ok(file.finish()?.commit(header.name(), Existing::Keep)?)
     }
 }
 

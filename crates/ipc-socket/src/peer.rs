@@ -210,8 +210,7 @@ mod tests {
             let header = FileHeader::new(name_of_source, None, 0o644, (0, 0))?;
             let mut file = ReceivedFile::create(&directory, &header, hidden)?;
             connection.receive(&mut file)?;
-            file.finish()?;
-            file.commit(&name, Existing::Keep)?;
+            file.finish()?.commit(&name, Existing::Keep)?;
             Ok(std::fs::read(root.path().join("final")).unwrap())
         });
         sending.join().unwrap();

@@ -34,8 +34,8 @@ pub(crate) fn with_mounts_checked<'s>(
 /// be seen from outside. It begins and ends with the run's other checks.
 pub(crate) fn taken_out_of(directory: &str) -> String {
     format!(
-        "mkdir /dev/shm/out && cp -a {directory}/. /dev/shm/out && rm -rf /dev/shm/out/lost+found
+        "mkdir /dev/shm/out && cp -a {directory}/* /dev/shm/out && rm -rf /dev/shm/out/lost+found
         while umount -l {directory} 2>&-; do :; done
-        cp -a /dev/shm/out/. {directory}"
+        cp -a /dev/shm/out/* {directory} && rm -r /dev/shm/out"
     )
 }

@@ -1,7 +1,7 @@
 //! Runs that stand still at a known place while a test does something to them.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,14 @@ impl Fifo {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
         }
+    }
+
+    /// Checks that what is written to this descriptor can be read from it, as nothing has replaced the FIFO.
+    pub(crate) fn assert_passes(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+        let mut read = vec![0; bytes.len()];
+        self.0.read_exact(&mut read).unwrap();
+        assert_eq!(read, bytes);
     }
 
     /// Waits until the server has read everything.

@@ -1,7 +1,7 @@
 //! How far a peer has come, from its fork to its outcome.
 
 use crate::Failure;
-use crate::received::FileId;
+use crate::unnamed::FileId;
 
 /// How far a peer has come.
 #[derive(Debug)]
