@@ -1,5 +1,5 @@
-//! Calls that the kernel refuses: by real seccomp filters, which answer to what they do not know with
-//! `EPERM` or `ENOSYS`. No copy depends on a call that only makes it better, faster, or surer.
+//! Calls that are refused: by real seccomp filters, which answer to what they do not know with `EPERM` or
+//! `ENOSYS`, and by a file system. No copy depends on a call that only makes it better, faster, or surer.
 //! (`cargo xtask sweep optional` has all such calls, one at a time, and all errors.)
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use common::filtered::{Refused, all, with};
-use common::paths::{PID, default_paths, paths_of};
+use common::fuse::{Fault, Fuse, Op};
+use common::paths::{PID, default_paths, numbered, paths_of};
 use common::{RING, both, contents};
 use rustix::io::Errno;
 
@@ -97,5 +98,33 @@ both!(holes_are_copied_without_what_a_filter_refuses, |sandbox| {
     for (calls, errno) in filters() {
         let run = sandbox.with(["2", "data"]).refused(&calls, errno).run();
         run.stores(&default_paths(2, "data"), &contents);
+    }
+});
+
+both!(a_file_is_copied_without_what_a_file_system_refuses, |sandbox| {
+    let Some(disk) = Fuse::mount(sandbox, "received-files", &[]) else { return };
+    let contents = contents(SIZE);
+    sandbox.file("data", contents);
+    let errors = [
+        Errno::PERM,
+        Errno::NOSYS,
+        Errno::INVAL,
+        Errno::OPNOTSUPP,
+        Errno::ACCESS,
+        Errno::IO,
+        Errno::NOMEM,
+        Errno::NOTTY,
+    ];
+    for errno in errors {
+        let faults = [Op::StatFs, Op::Fallocate].map(|op| Fault::Fails(op, errno));
+        for faults in [&faults[..1], &faults[1..], &faults] {
+            disk.set(faults);
+            let run = sandbox.run(["--name={peer}", "2", "data"]);
+            run.stores(&numbered(0..2), contents);
+            disk.set(&[]);
+            (0..2).for_each(|peer| {
+                std::fs::remove_file(sandbox.path(format!("received-files/{peer}"))).unwrap();
+            });
+        }
     }
 });

@@ -41,8 +41,16 @@ pub(crate) enum Source {
     Large,
     /// As many bytes through a pipe.
     Stream,
+    /// A short one that pauses, so that progress is shown.
+    SlowStream,
     /// A file with a hole between two extents, and one at its end.
     Sparse,
+}
+
+impl Source {
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Self::Stream | Self::SlowStream)
+    }
 }
 
 /// What stands under a final name before the run.
@@ -65,7 +73,7 @@ const PLAIN: Case = Case {
 const SINGLE: &[Target] = &[Target::Server, Target::Peer];
 
 /// Every case; the names say what is special.
-pub(crate) const ALL: [Case; 12] = [
+pub(crate) const ALL: [Case; 13] = [
     Case { is_quick: true, ..PLAIN },
     Case { name: "two", peers: 2, ..PLAIN },
     Case { name: "large", peers: 2, source: Source::Large, ..PLAIN },
@@ -92,6 +100,13 @@ pub(crate) const ALL: [Case; 12] = [
         ..PLAIN
     },
     Case { name: "directories", peers: 2, directory: "to/{peer}/deep", targets: SINGLE, ..PLAIN },
+    Case {
+        name: "progress",
+        options: &["--progress=always"],
+        source: Source::SlowStream,
+        targets: &[Target::Painter],
+        ..PLAIN
+    },
     // A file system without O_TMPFILE, as far as the peer can tell.
     Case {
         name: "hidden",
@@ -106,7 +121,7 @@ pub(crate) const ALL: [Case; 12] = [
 impl Case {
     /// The program's arguments.
     pub(crate) fn args(&self) -> Vec<String> {
-        let source = if self.source == Source::Stream { "-" } else { "data" };
+        let source = if self.source.is_stream() { "-" } else { "data" };
         let fixed = ["--name", "{peer}", "--dir", self.directory];
         let args = self.options.iter().chain(&fixed).map(ToString::to_string);
         args.chain([self.peers.to_string(), source.to_owned()]).collect()
@@ -121,7 +136,7 @@ impl Case {
     /// Bytes of the source.
     pub(crate) fn bytes(&self) -> u64 {
         match self.source {
-            Source::Small => 5000,
+            Source::Small | Source::SlowStream => 5000,
             // More than the ring, and more than a window, holds.
             Source::Large | Source::Stream | Source::Sparse => (3 << 20) + 1,
         }

@@ -23,6 +23,9 @@ use crate::{attach, trace};
 /// A run that takes longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// How long a slow stream has nothing to read: more than the half second after which progress is shown.
+const SLOW: Duration = Duration::from_millis(800);
+
 /// How long anything of a run may outlast its server.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
     let scene = place.new_scene()?;
     aim.case.prepare(&scene)?;
     let log = place.path("log");
-    let child = aim.target.child(aim.program);
+    let child = aim.target.child(aim.program, aim.case.peers);
     // Only calls that are traced can be hit, and of two injections of a call the last one counts.
     let always = aim.case.always.filter(|&(call, _)| aim.call != Some(call));
     let traced =
@@ -77,11 +80,17 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
     }
     let mut server = start(place, &scene, aim, &own)?;
     let session = Session::of(server.id())?;
+    let is_slow = aim.case.source == Source::SlowStream;
     let feeder = server.stdin.take().map(|mut pipe| {
         let data = scene.join("data");
-        thread::spawn(move || {
-            // A run that fails reads no further.
-            let _ = fs::read(data).and_then(|bytes| pipe.write_all(&bytes));
+        thread::spawn(move || -> Result<()> {
+            let bytes = fs::read(data)?;
+            let (first, last) = bytes.split_at(if is_slow { bytes.len() / 2 } else { 0 });
+            pipe.write_all(first)?;
+            if is_slow {
+                thread::sleep(SLOW);
+            }
+            Ok(pipe.write_all(last)?)
         })
     });
 
@@ -107,6 +116,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
         tracer.wait()?;
     }
     if let Some(feeder) = feeder {
+        // A run that fails reads no further.
         let _ = feeder.join();
     }
     let text =
@@ -122,7 +132,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
 }
 
 fn start(place: &Place, scene: &Path, aim: &Aim<'_>, strace: &[String]) -> Result<Child> {
-    let is_stream = aim.case.source == Source::Stream;
+    let is_stream = aim.case.source.is_stream();
     Command::new("setsid")
         .args(["strace", "-D"])
         .args(strace)

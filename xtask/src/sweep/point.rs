@@ -14,11 +14,14 @@ pub(crate) enum Target {
     Peer,
     /// The child of `sharedmem` that stands by while the semaphore has a name.
     Guard,
+    /// The child that shows the progress, forked after all peers of a run that lasts.
+    Painter,
     /// All of them, each at its own n-th call.
     Together,
 }
 
 impl Target {
+    /// All but [`Target::Painter`], which few runs have.
     pub(crate) const ALL: [Self; 4] = [Self::Server, Self::Peer, Self::Guard, Self::Together];
 
     pub(crate) fn name(self) -> &'static str {
@@ -26,16 +29,20 @@ impl Target {
             Self::Server => "server",
             Self::Peer => "peer",
             Self::Guard => "guard",
+            Self::Painter => "painter",
             Self::Together => "together",
         }
     }
 
-    /// Which of the server's children it is, by age; `None` if it is no child, or not of this program.
-    pub(crate) fn child(self, program: Program) -> Option<usize> {
-        match (self, program) {
-            (Self::Peer, Program::Socket) | (Self::Guard, Program::SharedMemory) => Some(0),
-            (Self::Peer, Program::SharedMemory) => Some(1),
-            _ => None,
+    /// Which of the server's children it is, by age, in a run with so many peers; `None` if it is no child, or
+    /// not of this program.
+    pub(crate) fn child(self, program: Program, peers: usize) -> Option<usize> {
+        let guards = usize::from(program == Program::SharedMemory);
+        match self {
+            Self::Guard => guards.checked_sub(1),
+            Self::Peer => Some(guards),
+            Self::Painter => Some(guards + peers),
+            Self::Server | Self::Together => None,
         }
     }
 }

@@ -186,6 +186,10 @@ impl Outcomes<'_> {
         if let Some(line) = said.lines().find(is_odd).filter(|_| !is_lost) {
             wrong.push(format!("a message that is not the program's: {line:?}"));
         }
+        if *target == Target::Painter {
+            wrong.push(format!("exit status 1, though it only shows the progress: {said:?}"));
+            return wrong;
+        }
         let misses = |reason: &str| !is_lost && !said.contains(reason);
         match action {
             Action::Optional(_, without) if !case.keeps_older => {
