@@ -12,7 +12,7 @@ use std::process::Stdio;
 use common::filtered::{Refused, all, with};
 use common::fuse::{Fault, Fuse, Op};
 use common::paths::{PID, default_paths, numbered, paths_of};
-use common::{RING, both, contents};
+use common::{RING, both, contents, private_mounts, skip};
 use rustix::io::Errno;
 
 const SIZE: usize = RING + 1;
@@ -20,6 +20,7 @@ const SIZE: usize = RING + 1;
 /// What a filter of an older engine or of a strict service can refuse, one row for each filter.
 const FILTERS: &[&[Refused]] = &[
     // Younger than many filters.
+    &[all(libc::SYS_close_range)],
     &[all(libc::SYS_faccessat2), all(libc::SYS_openat2)],
     &[all(libc::SYS_statx)],
     &[all(libc::SYS_renameat2)],
@@ -44,7 +45,9 @@ const FILTERS: &[&[Refused]] = &[
     &[all(libc::SYS_prlimit64)],
     &[all(libc::SYS_capget)],
     &[all(libc::SYS_readlinkat), all(libc::SYS_dup)],
+    &[all(libc::SYS_setpgid)],
     &[all(libc::SYS_rt_sigprocmask)],
+    &[with(libc::SYS_prctl, 0, libc::PR_SET_PDEATHSIG)],
     &[all(libc::SYS_fremovexattr), all(libc::SYS_fgetxattr), all(libc::SYS_flistxattr)],
     // PR_GET_AUXV
     &[with(libc::SYS_prctl, 0, 0x4155_5856)],
@@ -126,5 +129,18 @@ both!(a_file_is_copied_without_what_a_file_system_refuses, |sandbox| {
                 std::fs::remove_file(sandbox.path(format!("received-files/{peer}"))).unwrap();
             });
         }
+    }
+});
+
+both!(a_file_is_copied_without_proc, |sandbox| {
+    let Some(command) = private_mounts() else {
+        return skip("a system without /proc", "this user may not make mounts");
+    };
+    let contents = contents(SIZE);
+    sandbox.file("data", contents);
+    for calls in [&[][..], &[all(libc::SYS_close_range)]] {
+        let hidden = sandbox.with(["2", "data"]).in_shell(r#"mount -t tmpfs tmpfs /proc && "$@""#);
+        let run = hidden.through(command).refused(calls, Errno::NOSYS).run();
+        run.stores(&default_paths(2, "data"), contents);
     }
 });

@@ -295,7 +295,8 @@ pub fn descriptor_limit() -> Option<Limit> {
     }
     // SAFETY: The call has filled it.
     let libc::rlimit { rlim_cur, rlim_max } = unsafe { limit.assume_init() };
-    let told = |limit| (limit != libc::RLIM_INFINITY).then_some(limit);
+    #[allow(clippy::useless_conversion, reason = "a limit has 32 bits elsewhere")]
+    let told = |limit| (limit != libc::RLIM_INFINITY).then_some(u64::from(limit));
     Some(Limit { current: told(rlim_cur), maximum: told(rlim_max) })
 }
 
