@@ -130,12 +130,20 @@ impl Directory {
     }
 
     /// The same, with the kernel's own answer.
-    ///
+    pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
+        self.link_as(fd, name.as_bytes())
+    }
+
+    /// Whether a file that was made with `O_TMPFILE` can get a name in it, as far as the system calls go.
+    pub(crate) fn can_link(&self, fd: impl AsFd) -> bool {
+        // The kernel says that this name exists when it has nothing else against the call.
+        self.link_as(fd, b".") == Err(Errno::EXIST)
+    }
+
     /// `AT_EMPTY_PATH` is refused with `ENOENT` to callers without `CAP_DAC_READ_SEARCH` before Linux 6.10,
     /// and after it to those whose credentials are not those that opened the file, and by some sandboxes with
     /// other errors; the path through `/proc` has no such condition.
-    pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
-        let name = name.as_bytes();
+    fn link_as(&self, fd: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
         let empty = AtFlags::EMPTY_PATH;
         match retry_on_intr(|| rustix::fs::linkat(&fd, "", &self.fd, name, empty)) {
             Err(errno) if errno != Errno::EXIST => {

@@ -65,10 +65,12 @@ impl<'d> UnnamedFile<'d> {
             retry_on_intr(|| rustix::fs::openat(directory, name, flags, mode))
         };
         let (fd, is_used) = match open(&b"."[..], OFlags::TMPFILE) {
-            Ok(fd) => (fd, false),
+            // A filter of system calls may refuse `linkat`, and without `/proc` an ordinary user has no way to
+            // name such a file before Linux 6.10.
+            Ok(fd) if directory.can_link(&fd) => (fd, false),
             // File systems without such files, and what stands before them, have many errors for that. What
             // is wrong with the directory itself, the other way finds as well.
-            Err(_) => {
+            _ => {
                 let fd = open(hidden.as_bytes(), OFlags::CREATE | OFlags::EXCL)
                     .map_err(Error::at("create a file in", directory.path()))?;
                 (fd, true)

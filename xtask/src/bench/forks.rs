@@ -43,6 +43,5 @@ fn store_one(args: &Args, number: usize, bytes: &[u8]) -> Result<(), Error> {
     let header = FileHeader::new(name.clone(), size, 0o644, (0, 0))?;
     let mut file = ReceivedFile::create(&directory, &header, hidden)?;
     file.write_all(bytes)?;
-    file.finish()?;
-    file.commit(&name, Existing::Replace)
+    file.finish()?.commit(&name, Existing::Replace)
 }
