@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod run;
 mod size;
+mod streams;
 mod usage;
 
 use std::process::ExitCode;

@@ -1,13 +1,15 @@
 //! `--manifest`: the digests of all received files, in the form that `b3sum --check` takes.
 
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipc_core::{Directory, Existing, FileHeader, FileName, Job, PeerId, ReceivedFile, Report};
+
+use crate::streams::stream_of;
 
 /// A manifest that can be written, as far as that is known before the run.
 #[derive(Debug)]
@@ -41,16 +43,21 @@ impl Manifest {
             let is_source = (existing.dev(), existing.ino()) == (source.st_dev, source.st_ino);
             ensure!(!is_source, "{path:?} is the source itself: choose another manifest");
             ensure!(!existing.is_dir(), "{path:?} is a directory: name a file in it as manifest");
+            let is_socket = existing.file_type().is_socket();
+            ensure!(!is_socket, "{path:?} is a socket: choose another manifest");
+            if let Some(stream) = stream_of(&existing) {
+                bail!("{path:?} is the program's own {stream}: choose another manifest");
+            }
         }
-        if !is_written_through(&path)? {
+        if let Place::File(path) = Place::of(&path)? {
             FileName::of_path(&path)?;
             Directory::open_nearest(parent(&path))?.check_writable()?;
         }
         Ok(Self { path })
     }
 
-    /// Writes it, if there is anything to write: like a received file it is whole when it has its name,
-    /// unless something other than a file is there, which is written to as a shell would do.
+    /// Writes it, if there is anything to write: like a received file it is whole when it has its name, and
+    /// what had the name stays until then.
     pub(crate) fn write(&self, report: &Report) -> Result<()> {
         let Some(digest) = report.digest.filter(|_| report.stored().next().is_some()) else {
             return Ok(());
@@ -69,34 +76,67 @@ impl Manifest {
                 ensure!(!is_it, "{path:?} is a received file: choose another manifest");
             }
         }
-        if is_written_through(path)? {
-            return fs::write(path, lines).with_context(|| format!("cannot write to {path:?}"));
+        match Place::of(path)? {
+            Place::File(path) => write_file(&path, &lines),
+            Place::Open => {
+                // What an open file holds already is not the manifest's to take.
+                let opened = fs::OpenOptions::new().append(true).open(path);
+                let written = opened.and_then(|mut file| file.write_all(lines.as_bytes()));
+                written.with_context(|| format!("cannot write to {path:?}"))
+            }
         }
-        let name = FileName::of_path(path)?;
-        let directory = Directory::open_or_create(parent(path))?;
-        let size = u64::try_from(lines.len()).ok();
-        let header = FileHeader::new(name.clone(), size, 0o666, (0, 0))?;
-        let hidden = FileName::new(format!(".{:016x}", FileName::random_token()?).as_bytes())?;
-        let mut file = ReceivedFile::create(&directory, &header, hidden)?;
-        file.write_all(lines.as_bytes())?;
-        // To replace what is there in one step would take a hidden name, which stays if this process is
-        // killed just then. So there is none for an instant: what it listed has been replaced as well.
-        directory.remove(&name)?;
-        Ok(file.finish()?.commit(&name, Existing::Replace)?)
     }
+}
+
+/// What a manifest's path leads to.
+enum Place {
+    /// A file, or nothing yet: its path without links at its end.
+    File(PathBuf),
+    /// A device, a FIFO, or an open descriptor (`/dev/fd/3`), which is written to as it is.
+    Open,
+}
+
+impl Place {
+    fn of(path: &Path) -> Result<Self> {
+        // As many links as the kernel follows.
+        const MOST_LINKS: usize = 40;
+        let mut place = path.to_owned();
+        for _ in 0..=MOST_LINKS {
+            let examined = found(fs::symlink_metadata(&place));
+            match examined.with_context(|| format!("cannot examine {path:?}"))? {
+                Some(link) if link.is_symlink() && !is_descriptor(&link) => {
+                    let target = fs::read_link(&place);
+                    let target =
+                        target.with_context(|| format!("cannot read the link {place:?}"))?;
+                    place = parent(&place).join(target);
+                }
+                Some(other) if !other.is_file() => return Ok(Self::Open),
+                _ => return Ok(Self::File(place)),
+            }
+        }
+        bail!("{path:?} is a link that leads nowhere: choose another manifest")
+    }
+}
+
+/// Whether a link is one of `/proc`, which leads to an open file whatever path it gives.
+fn is_descriptor(link: &Metadata) -> bool {
+    fs::symlink_metadata("/proc/self").is_ok_and(|process| process.dev() == link.dev())
+}
+
+/// Writes a file that is whole when it has its name.
+fn write_file(path: &Path, lines: &str) -> Result<()> {
+    let name = FileName::of_path(path)?;
+    let directory = Directory::open_or_create(parent(path))?;
+    let header = FileHeader::new(name.clone(), u64::try_from(lines.len()).ok(), 0o666, (0, 0))?;
+    let hidden = FileName::new(format!(".{:016x}", FileName::random_token()?).as_bytes())?;
+    let mut file = ReceivedFile::create(&directory, &header, hidden)?;
+    file.write_all(lines.as_bytes())?;
+    Ok(file.finish()?.commit(&name, Existing::Replace)?)
 }
 
 /// What is at `path`, or where a link there leads, if there is anything.
 fn target(path: &Path) -> Result<Option<Metadata>> {
     found(fs::metadata(path)).with_context(|| format!("cannot examine {path:?}"))
-}
-
-/// Whether something is at `path` that a file with this name must not replace: a link, which may be
-/// `/dev/stdout`, a FIFO or a device.
-fn is_written_through(path: &Path) -> Result<bool> {
-    let metadata = found(fs::symlink_metadata(path));
-    let metadata = metadata.with_context(|| format!("cannot examine {path:?}"))?;
-    Ok(metadata.is_some_and(|metadata| !metadata.is_file()))
 }
 
 fn found(metadata: io::Result<Metadata>) -> io::Result<Option<Metadata>> {

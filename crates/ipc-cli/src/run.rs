@@ -13,6 +13,7 @@ use crate::json::{SourceFields, TransportFields};
 use crate::manifest::Manifest;
 use crate::output::Output;
 use crate::progress::Display;
+use crate::streams;
 use crate::usage::usage;
 
 /// What a run has come to.
@@ -65,6 +66,7 @@ fn run<T: Transport>(
     ended.transport.resolve(on_slow, &job.source);
     ended.name = Some(job.source.header().name().clone());
     job.check::<T>()?;
+    streams::check_names(&job)?;
     let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;
     let report = ipc_core::copy_and_tell(&job, &transport, &mut |event| display.tell(event));

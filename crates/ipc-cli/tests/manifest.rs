@@ -5,10 +5,13 @@ mod common;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use common::fuse::{Fault, Fuse, Op};
 use common::paths::{default_paths, numbered, paths_of};
+use common::run::assert_same;
 use common::{BLOCK, Sandbox, both, contents, skip};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 const SIZE: usize = 5 * BLOCK + 7;
@@ -106,37 +109,169 @@ both!(an_older_manifest_is_replaced, |sandbox| {
     assert_eq!(names, [0, 1].map(|peer| format!("received-files/{peer}")));
 });
 
-both!(a_server_that_is_killed_as_it_replaces_a_manifest_leaves_no_other_name, |sandbox| {
+both!(a_server_that_is_killed_as_it_replaces_a_manifest_leaves_the_old_or_the_new, |sandbox| {
     sandbox.file("data", contents(SIZE));
-    for (call, still_there) in [("unlinkat", true), ("linkat", false)] {
-        sandbox.file("B3SUMS", b"older");
-        let inject = format!("inject={call}:signal=KILL");
+    for (moment, is_new) in [
+        ("linkat:signal=KILL", false),
+        ("linkat:signal=TERM", false),
+        ("renameat:signal=TERM", true),
+    ] {
+        let _ = std::fs::remove_file(sandbox.path("B3SUMS"));
+        let older = sandbox.file("B3SUMS", b"older");
+        let inject = format!("inject={moment}");
         // The name is given as it is, beside the descriptor of its directory.
         let Some(invocation) = sandbox.with(ARGS).tampered(&["-e", &inject, "-P", "B3SUMS"]) else {
             return;
         };
-        let _ = invocation.start().die_of(Signal::KILL, |_, _| {});
+        let signal = if moment.contains("KILL") { Signal::KILL } else { Signal::TERM };
+        let _ = invocation.start().die_of(signal, |_, _| {});
         let left = std::fs::read_dir(sandbox.path("")).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        let names = ["B3SUMS", "data", "received-files"];
-        assert_eq!(left, if still_there { &names[..] } else { &names[1..] }, "{call}");
+        assert_eq!(left, ["B3SUMS", "data", "received-files"], "{moment}");
+        match is_new {
+            true => assert_eq!(names_in(&older, contents(SIZE)), LISTED),
+            false => assert_same(&older, b"older"),
+        }
     }
 });
 
-both!(a_link_is_written_through, |sandbox| {
+const LISTED: [&str; 2] = ["received-files/0", "received-files/1"];
+
+both!(a_link_stays_and_leads_to_the_new_manifest, |sandbox| {
     sandbox.file("data", contents(SIZE));
-    let real = sandbox.file("real", b"older and longer than a manifest is".repeat(100).as_slice());
-    std::os::unix::fs::symlink("real", sandbox.path("link")).unwrap();
-    std::os::unix::fs::symlink("/proc/self/fd/3", sandbox.path("descriptor")).unwrap();
-    let path = |peer| format!("received-files/{peer}");
-    for (manifest, script) in [("link", r#"exec "$@""#), ("descriptor", r#"exec "$@" 3> real"#)] {
+    sandbox.directory("lists");
+    for (link, target) in [("link", "real"), ("to-link", "link"), ("dangling", "lists/new")] {
+        std::os::unix::fs::symlink(target, sandbox.path(link)).unwrap();
+    }
+    sandbox.file("real", b"older and longer than a manifest is".repeat(100).as_slice());
+    for (manifest, real) in [("link", "real"), ("to-link", "real"), ("dangling", "lists/new")] {
         let args = ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
-        let before = real.metadata().unwrap();
-        let run = sandbox.with(args).in_shell(script).run();
-        assert_eq!(real.metadata().unwrap().ino(), before.ino());
+        sandbox.run(args).leaving_also(real).stores(&numbered(0..2), contents(SIZE));
         assert!(sandbox.path(manifest).is_symlink());
-        assert_eq!(names_in(&real, contents(SIZE)), [0, 1].map(path));
-        run.writing_into("real").stores(&numbered(0..2), contents(SIZE));
+        assert_eq!(names_in(&sandbox.path(real), contents(SIZE)), LISTED);
+    }
+});
+
+both!(an_open_file_is_written_to_and_keeps_what_it_has, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    std::os::unix::fs::symlink("/proc/self/fd/3", sandbox.path("descriptor")).unwrap();
+    for manifest in ["descriptor", "/dev/fd/3", "/proc/self/fd/3"] {
+        for (script, older) in [(r#"exec "$@" 3>real"#, ""), (r#"exec "$@" 3>>real"#, "older\n")] {
+            let real = sandbox.file("real", b"older\n");
+            let before = real.metadata().unwrap();
+            let args = ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
+            let run = sandbox.with(args).in_shell(script).run();
+            run.writing_into("real").stores(&numbered(0..2), contents(SIZE));
+            assert_eq!(real.metadata().unwrap().ino(), before.ino());
+            let text = std::fs::read_to_string(&real).unwrap();
+            sandbox.file("list", text.strip_prefix(older).unwrap().as_bytes());
+            assert_eq!(names_in(&sandbox.path("list"), contents(SIZE)), LISTED);
+        }
+    }
+});
+
+both!(a_device_is_written_to, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let args = ["--verify", "--manifest=/dev/null", "--name={peer}", "2", "data"];
+    sandbox.run(args).stores(&numbered(0..2), contents(SIZE));
+    // So are those of the program's own streams that are devices.
+    for manifest in ["/dev/null", "/dev/stdin"] {
+        let args = ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
+        sandbox.run(args).stores(&numbered(0..2), contents(SIZE));
+    }
+});
+
+/// What is said of a manifest that is where one of the program's streams goes.
+fn own(manifest: &str, stream: &str) -> String {
+    format!("{manifest:?} is the program's own standard {stream}: choose another manifest")
+}
+
+both!(a_manifest_in_place_of_an_own_stream_is_refused, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.file("list", b"older\n");
+    std::fs::hard_link(sandbox.path("list"), sandbox.path("hard")).unwrap();
+    std::os::unix::fs::symlink("list", sandbox.path("soft")).unwrap();
+    let same_file = ["list", "./list", "hard", "soft"];
+    for (redirection, stream, names) in [
+        (">>list", "output", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]),
+        ("2>>list", "error", ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]),
+        ("<list", "input", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"]),
+        ("<>list", "input", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"]),
+    ] {
+        for manifest in names.iter().chain(&same_file) {
+            let args = ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
+            // What it says into the file is taken out again, to where the checks find it.
+            let script = format!(
+                r#""$@" {redirection}; status=$?; sed 1d list >&2; echo older >list; exit $status"#
+            );
+            let run = sandbox.with(args).in_shell(&script).run();
+            let run = run.writing_into("list").writing_into("hard");
+            run.refuses(1, &own(manifest, stream));
+            assert_eq!(std::fs::read(sandbox.path("list")).unwrap(), b"older\n");
+        }
+    }
+});
+
+both!(a_manifest_into_an_own_pipe_is_refused, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let args = |manifest| ["--verify", "--manifest", manifest, "--name={peer}", "2", "data"];
+    let run = sandbox.with(args("/dev/stdin")).stdin(Stdio::piped()).run();
+    run.refuses(1, &own("/dev/stdin", "input"));
+    let run = sandbox.with(args("/dev/stdout")).stdout(Stdio::piped()).run();
+    run.refuses(1, &own("/dev/stdout", "output"));
+});
+
+// What a shell's redirection has opened would go on as a file without a name.
+both!(a_copy_in_place_of_an_own_stream_is_refused, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    sandbox.file("1", b"older\n");
+    let args = ["--dir=.", "--name={peer}", "2", "data"];
+    for (redirection, stream) in [(">>1", "output"), ("<1", "input")] {
+        let run = sandbox.with(args).in_shell(&format!(r#"exec "$@" {redirection}"#)).run();
+        run.refuses(1, &format!(r#""./1" is the program's own standard {stream}"#));
+    }
+    let run = sandbox.with(["--no-clobber"].iter().chain(&args)).in_shell(r#"exec "$@" <1"#).run();
+    run.loses(&[(1, "File exists")], &paths_of(0..1, |_| "./0"), contents(SIZE));
+});
+
+both!(an_older_manifest_outlives_any_error, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let Some(disk) = Fuse::mount(sandbox, "lists", &[]) else { return };
+    let args = ["--verify", "--manifest=lists/B3SUMS", "--name={peer}", "2", "data"];
+    let older = sandbox.file("lists/B3SUMS", b"older");
+    for errno in [Errno::DQUOT, Errno::NOSPC, Errno::IO] {
+        for fault in [
+            Fault::Fails(Op::Create, errno),
+            Fault::FailsAt(Op::Write, 0, errno),
+            Fault::FailsAt(Op::Write, 100, errno),
+            Fault::Fails(Op::Rename, errno),
+        ] {
+            disk.set(&[fault]);
+            let why = std::io::Error::from(errno).to_string();
+            let why = why.split(" (os").next().unwrap();
+            let run = sandbox.run(args);
+            disk.set(&[]);
+            run.stores_but(&numbered(0..2), contents(SIZE), why);
+            assert_same(&older, b"older");
+            assert_eq!(std::fs::read_dir(disk.path()).unwrap().count(), 1);
+        }
+    }
+    sandbox.run(args).leaving_also("lists/B3SUMS").stores(&numbered(0..2), contents(SIZE));
+});
+
+// Where there is O_TMPFILE, the name is given by two other calls.
+both!(an_older_manifest_outlives_an_error_of_its_name, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let lists = sandbox.directory("lists");
+    let args = ["--verify", "--manifest=lists/B3SUMS", "--name={peer}", "2", "data"];
+    let older = sandbox.file("lists/B3SUMS", b"older");
+    for call in ["linkat:error=EDQUOT", "linkat:error=EDQUOT:when=2+", "renameat:error=EIO"] {
+        let inject = format!("inject={call}");
+        let how = ["-P", lists.to_str().unwrap(), "-e", &inject];
+        let Some(invocation) = sandbox.with(args).tampered(&how) else { return };
+        let why = if call.contains("EIO") { "Input/output error" } else { "Disk quota exceeded" };
+        invocation.run().stores_but(&numbered(0..2), contents(SIZE), why);
+        assert_same(&older, b"older");
     }
 });
