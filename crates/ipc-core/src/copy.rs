@@ -114,11 +114,12 @@ impl Run<'_> {
     }
 
     /// Whether the file of a peer that has failed has its final name.
-    fn has_name(&self, id: PeerId, pid: u32, naming: Naming) -> bool {
+    fn has_name(&self, id: PeerId, pid: u32, naming: Naming, is_left_behind: bool) -> bool {
         let file = match naming {
-            Naming::NotBegun => return false,
-            Naming::Begun(file) => file,
             Naming::Done => return true,
+            // The directory of a peer that does not end may not answer either.
+            Naming::Begun(file) if !is_left_behind => file,
+            Naming::Begun(_) | Naming::NotBegun => return false,
         };
         let examine = |directory: &Directory| {
             let name = self.job.final_name(id, pid, self.job.source.header().name())?;
@@ -140,7 +141,7 @@ impl Run<'_> {
             let whole = settled.bytes.unwrap_or(bytes);
             let (bytes, outcome) = match stored {
                 Ok(()) => (whole, Outcome::Stored { path }),
-                Err(failure) if self.has_name(id, pid, naming) => {
+                Err(failure) if self.has_name(id, pid, naming, is_left_behind) => {
                     let failure = failure.after_commit(&path, self.job.sync);
                     (whole, Outcome::Unconfirmed { path, failure })
                 }
