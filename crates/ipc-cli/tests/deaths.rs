@@ -10,7 +10,7 @@ use common::paths::paths_of;
 use common::paused::{Fifo, stop_peers_midway};
 use common::running::Running;
 use common::{BEYOND_ALL_BUFFERS, Sandbox, both, contents, skip};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, setrlimit};
 
 /// How much has been read of the source when a run stands still: when peers may only just have been
 /// forked, and when each has stored some of it.
@@ -47,14 +47,20 @@ both!(a_killed_peer_harms_no_other, |sandbox| {
     }
 });
 
-both!(a_peer_that_ends_by_itself_has_failed, |sandbox| {
+both!(a_peer_that_is_sent_a_deadly_signal_has_failed, |sandbox| {
     let contents = contents(BEYOND_ALL_BUFFERS);
-    let (fifo, running) = stand_still(sandbox, 2, contents);
-    let peers = running.children();
-    kill_process(peers[1], Signal::TERM).unwrap();
-    drop(fifo);
-    let paths = paths_of(0..1, |_| path_of(peers[0]));
-    running.finish().loses(&[(1, "killed by SIGTERM")], &paths, contents);
+    for (signal, why) in [
+        (Signal::TERM, "killed by SIGTERM"),
+        (Signal::SEGV, "killed by SIGSEGV"),
+        (Signal::BUS, "killed by SIGBUS"),
+    ] {
+        let (fifo, running) = stand_still(sandbox, 2, contents);
+        let peers = running.children();
+        kill_process(peers[1], signal).unwrap();
+        drop(fifo);
+        let paths = paths_of(0..1, |_| path_of(peers[0]));
+        running.finish().loses(&[(1, why)], &paths, contents);
+    }
 });
 
 both!(all_peers_killed_end_the_run_though_the_source_goes_on, |sandbox| {
@@ -74,9 +80,24 @@ fn is_ignored(signal: Signal) -> bool {
     u64::from_str_radix(mask, 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
 
+/// Signals that end a process which does not handle them. Rust's runtime handles two of them.
+const DEADLY: [Signal; 8] = [
+    Signal::KILL,
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::QUIT,
+    Signal::USR1,
+];
+
 /// Kills the server by each signal, at each standstill.
 fn kill_server(sandbox: &Sandbox, send: fn(Pid, Signal)) {
-    for signal in [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP] {
+    // Those that dump a core would leave one.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).unwrap();
+    for signal in DEADLY {
         if is_ignored(signal) {
             skip("death by a signal", &format!("whoever started the tests ignores {signal:?}"));
             continue;

@@ -48,6 +48,8 @@ const FILTERS: &[&[Refused]] = &[
     &[all(libc::SYS_setpgid)],
     &[all(libc::SYS_rt_sigprocmask)],
     &[with(libc::SYS_prctl, 0, libc::PR_SET_PDEATHSIG)],
+    &[all(libc::SYS_dup3)],
+    &[all(libc::SYS_waitid)],
     &[all(libc::SYS_fremovexattr), all(libc::SYS_fgetxattr), all(libc::SYS_flistxattr)],
     // PR_GET_AUXV
     &[with(libc::SYS_prctl, 0, 0x4155_5856)],

@@ -154,6 +154,29 @@ fn socket_of(process: Pid, kind: SocketType, is_it: impl Fn(&OwnedFd) -> bool) -
     panic!("{process:?} has no such socket");
 }
 
+/// That a peer has stored everything, a ring of bytes, in the file with no numbers.
+const CLAIM: [u8; 25] = {
+    let mut claim = [0; 25];
+    claim[0] = 1;
+    claim[3] = 0x28;
+    claim
+};
+
+both!(a_lone_peer_that_claims_everything_before_the_end_of_a_stream_ends_the_run, |sandbox| {
+    let mut fifo = Fifo::new(sandbox, "fifo");
+    let running = sandbox.with(["1", "fifo"]).start();
+    fifo.feed(&running, contents(RING));
+    let peers = await_peers(&running, 1, |_| true).unwrap();
+    fifo.await_passed_on(&running);
+    let control = socket_of(peers[0], SocketType::SEQPACKET, |_| true);
+    let Some(control) = control else { return };
+    rustix::net::send(&control, &CLAIM, rustix::net::SendFlags::empty()).unwrap();
+    drop(control);
+    let run = running.finish();
+    run.loses(&[(0, "received an invalid control message: it is out of turn")], &[], &[]);
+    drop(fifo);
+});
+
 both!(a_peer_that_says_rubbish_fails_alone, |sandbox| {
     let contents = contents(RING);
     for (rubbish, why) in [

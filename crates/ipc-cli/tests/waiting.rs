@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::paths::numbered;
+use common::fuse::{Fault, Fuse, Op};
+use common::paths::{numbered, paths_of};
 use common::paused::{Fifo, await_standstill, resume, stop, stop_midway};
 use common::{BEYOND_ALL_BUFFERS, both, contents};
 
@@ -58,6 +59,45 @@ both!(nobody_is_killed_for_a_source_that_says_nothing, |sandbox| {
     fifo.feed(&running, first);
     await_standstill(&running);
     fifo.feed(&running, rest);
+    drop(fifo);
+    running.finish().stores(&numbered(0..3), contents);
+});
+
+// The server reads it once more for that, while all peers wait for what it says. (A size that is told for a
+// file, even the right one, keeps it out of the page cache.)
+both!(peers_are_not_killed_for_a_source_that_is_slow_to_read_again, |sandbox| {
+    const SIZE: usize = 3 << 20;
+    let faults = [Fault::StandInSize(SIZE as u64), Fault::Slow(Op::Read, 2 << 20)];
+    let Some(_disk) = Fuse::mount(sandbox, "disk", &faults) else { return };
+    let contents = contents(SIZE);
+    sandbox.file("disk/data", contents);
+    for options in [&["--verify"][..], &["--verify", "--sync", "--on-slow", "wait"]] {
+        let args = to_three(&[options, &["--timeout", "0.3"]].concat(), "disk/data");
+        sandbox.run(args).stores(&numbered(0..3), contents);
+        std::fs::remove_dir_all(sandbox.path("received-files")).unwrap();
+    }
+});
+
+both!(peers_are_not_killed_while_they_wait_for_a_slower_one, |sandbox| {
+    let Some(_disk) = Fuse::mount(sandbox, "to-1", &[Fault::Slow(Op::Write, 2 << 20)]) else {
+        return;
+    };
+    let contents = contents(5 << 20);
+    sandbox.file("data", contents);
+    for options in [&[][..], &["--verify"], &["--verify", "--on-slow", "wait"]] {
+        let args = [options, &["--timeout=1", "--dir=to-{peer}", "--name=x", "3", "data"]].concat();
+        sandbox.run(args).stores(&paths_of(0..3, |peer| format!("to-{peer}/x")), contents);
+        (0..3).for_each(|peer| std::fs::remove_file(sandbox.path(format!("to-{peer}/x"))).unwrap());
+    }
+});
+
+both!(peers_are_not_killed_for_a_stream_that_is_silent_before_its_end, |sandbox| {
+    let contents = contents(BEYOND_ALL_BUFFERS);
+    sandbox.directory("received-files");
+    let mut fifo = Fifo::new(sandbox, "fifo");
+    let running = sandbox.with(to_three(&["--verify", "--timeout", "0.3"], "fifo")).start();
+    fifo.feed(&running, contents);
+    await_standstill(&running);
     drop(fifo);
     running.finish().stores(&numbered(0..3), contents);
 });

@@ -142,17 +142,19 @@ impl Child {
     pub fn wait_until(&mut self, deadline: Duration) -> Result<Option<Exit>, Error> {
         let mut pidfd = None;
         loop {
-            let exit = self.reap(WaitOptions::NOHANG)?;
+            let exit = self.reap(WaitOptions::NOHANG);
             let left = deadline.saturating_sub(now());
-            if exit.is_some() || left.is_zero() {
-                return Ok(exit);
+            if self.is_reaped || left.is_zero() {
+                return exit;
             }
+            // Whatever the error was, the next call may succeed.
+            let is_refused = exit.is_err();
             let pidfd = pidfd
                 .get_or_insert_with(|| rustix::process::pidfd_open(self.pid, PidfdFlags::empty()));
             let has_waited = pidfd
                 .as_ref()
                 .is_ok_and(|pidfd| wait_ready(pidfd, PollFlags::IN, Some(left)).is_ok());
-            if !has_waited {
+            if is_refused || !has_waited {
                 thread::sleep(left.min(PAUSE));
             }
         }

@@ -41,7 +41,7 @@ pub(crate) struct SettledPeer {
 
 /// How long the run waits for peers that it has killed, from the last one on that has ended. To free a large
 /// file takes the kernel a while; a file system that does not answer may keep a process for ever.
-const LONGEST_REAPING: Duration = Duration::from_secs(3);
+const LONGEST_REAPING: Duration = Duration::from_secs(2);
 
 impl Peers<'_> {
     /// Waits until each peer has stored its copy or failed, and for the end of its process, as far as that can
@@ -142,8 +142,8 @@ impl Peers<'_> {
                 *exit = peer.child.wait_until(now().saturating_add(wait));
                 // One that does not end must not keep the others from being reaped.
                 match exit {
-                    Ok(None) => wait = Duration::ZERO,
-                    _ => last_end = now(),
+                    Ok(Some(_)) => last_end = now(),
+                    _ => wait = Duration::ZERO,
                 }
             }
         }
