@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use ipc_core::{Failure, describe, errno};
+use ipc_core::{Failure, NotCopyable, describe, errno};
 
 /// An error with advice behind it.
 #[derive(Debug)]
@@ -21,8 +21,19 @@ pub(crate) fn with_advice(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn advice(error: &anyhow::Error) -> Option<&'static str> {
-    if let Some(ipc_core::Error::Fork { .. }) = error.downcast_ref() {
-        return Some("use fewer peers, or raise the limit of processes (ulimit -u)");
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            ipc_core::Error::Fork { .. } => {
+                Some("use fewer peers, or raise the limit of processes (ulimit -u)")
+            }
+            ipc_core::Error::NotCopyable { kind: NotCopyable::Directory, .. } => {
+                Some("copy its files, or a tar of it through standard input")
+            }
+            ipc_core::Error::NotCopyable { .. } => {
+                Some("redirect it to standard input and give - as FILE")
+            }
+            _ => None,
+        };
     }
     match error.downcast_ref()? {
         ipc_shm::Error::Segment { source, .. } => Some(match source.kind() {

@@ -29,9 +29,9 @@ both!(a_source_that_is_no_file, |sandbox| {
         ("loop", "Too many levels of symbolic links"),
         ("..", no_name),
         ("/", no_name),
-        ("../work", "it is a directory"),
-        ("/dev/zero", "it is a character device; redirect it to standard input"),
-        ("socket", "cannot open \"socket\": No such device or address"),
+        ("../work", "it is a directory: copy its files, or a tar of it through standard input"),
+        ("/dev/zero", "it is a character device: redirect it to standard input"),
+        ("socket", "it is a socket: redirect it to standard input"),
     ] {
         sandbox.run(["2", source]).refuses(1, why);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 
-use crate::PeerCount;
+use crate::{NotCopyable, PeerCount};
 
 /// An error of this crate.
 ///
@@ -44,14 +44,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The source is of a kind that is not copied by name.
-    #[error("cannot copy {path:?}: it is {kind}{advice}")]
+    #[error("cannot copy {path:?}: it is {kind}")]
     NotCopyable {
         /// The source.
         path: PathBuf,
-        /// What it is, with its article.
-        kind: &'static str,
-        /// What to do instead; empty, or it begins with its own punctuation.
-        advice: &'static str,
+        /// What it is.
+        kind: NotCopyable,
     },
     /// The source's path ends in no file name (`/`, `..`).
     #[error("cannot copy {0:?}: it does not end in the name of a file")]

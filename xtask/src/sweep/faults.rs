@@ -72,6 +72,9 @@ pub(crate) const OPTIONAL: &[Optional] = &[
     optional("readlink", "/proc/self/ns/", "the PID namespaces are taken for one"),
     optional("newfstatat", "/proc/self/task", "the process is taken for one with a single thread"),
     // The source.
+    optional("open", "/proc/self/fd/", "the source is looked up again by its path"),
+    optional("statx", "AT_STATX_FORCE_SYNC", "a network file system may answer from its cache"),
+    optional("fremovexattr", "", "a write with O_DIRECT is not waited for"),
     optional("lseek", "SEEK_DATA", "no write is waited for; holes are copied as zeros"),
     optional("lseek", "SEEK_HOLE", "holes are copied as zeros"),
     optional("sendfile", "", "bytes go through the server's memory"),
