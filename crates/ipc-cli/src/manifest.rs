@@ -128,7 +128,7 @@ fn write_file(path: &Path, lines: &str) -> Result<()> {
     let name = FileName::of_path(path)?;
     let directory = Directory::open_or_create(parent(path))?;
     let header = FileHeader::new(name.clone(), u64::try_from(lines.len()).ok(), 0o666, (0, 0))?;
-    let hidden = FileName::new(format!(".{:016x}", FileName::random_token()?).as_bytes())?;
+    let hidden = FileName::new(format!(".{:016x}", FileName::random_token()).as_bytes())?;
     let mut file = ReceivedFile::create(&directory, &header, hidden)?;
     file.write_all(lines.as_bytes())?;
     Ok(file.finish()?.commit(&name, Existing::Replace)?)

@@ -43,7 +43,7 @@ pub fn copy_and_tell<T: Transport>(
             false => Some(Directory::open_or_create(&job.directory.render(PeerId(0)))?),
         },
         progress: Progress::new(job.peers)?,
-        token: FileName::random_token()?,
+        token: FileName::random_token(),
     };
     let settled = run.serve(transport, tell);
     if !settled.as_ref().is_ok_and(|settled| settled.peers.iter().all(|peer| peer.stored.is_ok())) {

@@ -2,12 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::Error;
+use crate::io::now;
 
 /// The name of one file: 1 to 255 bytes, no `/`, no NUL, neither `.` nor `..`.
 ///
@@ -54,15 +57,18 @@ impl FileName {
         Self::new(name.as_bytes())
     }
 
-    /// A number for a name that nobody can guess, so that nobody can be there first.
+    /// A random number for the name of a file that is made with `O_EXCL`: nothing can be there before it.
     ///
-    /// # Errors
-    /// [`Error::System`] if the kernel has no random numbers to give.
-    pub fn random_token() -> Result<u64, Error> {
+    /// Where the kernel gives no random numbers, it is made from the time, the process and its memory's place.
+    /// Two of those that are alike cost a retry or an error, and no file.
+    #[must_use]
+    pub fn random_token() -> u64 {
         let mut bytes = [0; 8];
-        rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))
-            .map_err(Error::system("get random bytes"))?;
-        Ok(u64::from_ne_bytes(bytes))
+        let given = rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()));
+        let given = given.is_ok_and(|length| length == bytes.len())
+            // What seccomp filters and old kernels refuse may still be had as a file.
+            || File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes)).is_ok();
+        if given { u64::from_ne_bytes(bytes) } else { token_of_now() }
     }
 
     /// The name's bytes.
@@ -70,6 +76,17 @@ impl FileName {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+/// A number that hardly comes again.
+fn token_of_now() -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&now().as_nanos().to_ne_bytes());
+    hasher.update(&std::process::id().to_ne_bytes());
+    hasher.update(&(&raw const hasher).addr().to_ne_bytes());
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }
 
 impl AsRef<OsStr> for FileName {

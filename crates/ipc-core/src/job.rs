@@ -1,7 +1,7 @@
 //! What is to be copied to whom and where, and the checks that come before anything is created.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
@@ -173,8 +173,8 @@ impl Job {
         let own = self.has_own_directories();
         let copies = if own { 1 } else { self.peers.get() };
         let directories = if own { self.peers.get() } else { 1 };
-        let mut file_systems: HashMap<u64, (Directory, u32)> = HashMap::new();
-        let mut places = HashSet::new();
+        let mut file_systems: BTreeMap<u64, (Directory, u32)> = BTreeMap::new();
+        let mut places = BTreeSet::new();
         if copies > 1 && !self.name.tells_peers_apart() {
             return Err(Error::SamePath);
         }

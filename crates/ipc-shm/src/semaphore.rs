@@ -44,7 +44,7 @@ impl Semaphore {
     /// [`Error::Semaphore`], or [`Error::Core`] if no process can be forked.
     pub(crate) fn create() -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Semaphore { source };
-        let token = FileName::random_token()?;
+        let token = FileName::random_token();
         let directory = Directory::open(SHARED_MEMORY.as_ref())?;
         let name = FileName::new(format!("sem.{token:016x}").as_bytes())?;
         let file = semaphore_file(&directory).map_err(failed)?;

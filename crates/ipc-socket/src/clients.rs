@@ -1,6 +1,6 @@
 //! What each peer is to the server while bytes flow: not yet there, connected, or done.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use ipc_core::{PeerId, Peers};
@@ -9,7 +9,7 @@ use ipc_core::{PeerId, Peers};
 #[derive(Debug)]
 pub(crate) struct Clients {
     by_number: Vec<Stage>,
-    by_pid: HashMap<u32, PeerId>,
+    by_pid: BTreeMap<u32, PeerId>,
     /// How many of them are not [`Stage::Done`].
     unserved: usize,
 }
