@@ -6,17 +6,19 @@
 mod bars;
 mod frame;
 mod painter;
+mod rate;
+mod screen;
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::ProgressBar;
 use ipc_core::Event;
 
 use self::frame::Frame;
 use self::painter::Painter;
-use crate::message::{message, waiting};
+use self::rate::Rates;
+use crate::message::waiting;
 
 /// When progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,8 +45,7 @@ pub(crate) struct Display {
     began: Instant,
     /// How progress is shown, if it is.
     style: Option<Style>,
-    /// Never drawn; it knows the rate.
-    total: ProgressBar,
+    rates: Rates,
     /// When the last line was written.
     last_line: Option<Instant>,
     painter: Option<Painter>,
@@ -68,17 +69,19 @@ impl Display {
             When::Always => Some(Style::Lines),
             When::Never => None,
         };
-        let total = ProgressBar::hidden();
-        Self { program, began, style, total, last_line: None, painter: None }
+        let rates = Rates::default();
+        Self { program, began, style, rates, last_line: None, painter: None }
     }
 
     /// Shows what has happened.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
         match event {
-            Event::Waiting { peer, pid } => self.say(waiting(peer, pid)),
+            Event::Waiting { peer, pid } => self.painter().say(waiting(peer, pid)),
             Event::Progress { peers, each } => {
                 if let Some(style) = self.style {
-                    self.show(style, &Frame { peers, each });
+                    self.rates.look(peers, self.began.elapsed());
+                    let rates = self.rates.each();
+                    self.show(style, &Frame { peers, each, rates: &rates });
                 }
             }
             _ => {}
@@ -86,40 +89,26 @@ impl Display {
     }
 
     fn show(&mut self, style: Style, frame: &Frame<'_>) {
-        self.total.set_position(frame.done_by_all());
         if self.began.elapsed() < DELAY {
             return;
         }
-        let rate = self.total.per_sec();
         match style {
             Style::Bars => {
                 let (columns, rows) = bars::size();
-                let lines = bars::lines(frame, rate, columns, rows);
-                if let Some(painter) = self.painter() {
-                    painter.show(&lines);
-                }
+                let lines = bars::lines(frame, columns, rows);
+                self.painter().show(&lines);
             }
             Style::Lines if self.last_line.is_none_or(|last| last.elapsed() >= LINE) => {
                 self.last_line = Some(Instant::now());
-                self.say(frame.tell_all(rate));
+                self.painter().mention(frame.tell_all());
             }
             Style::Lines => {}
         }
     }
 
-    fn say(&mut self, text: String) {
-        match self.painter() {
-            Some(painter) => painter.say(text),
-            None => message(self.program, &text),
-        }
-    }
-
-    /// The process that draws, which comes to be when there is something to draw.
-    fn painter(&mut self) -> Option<&mut Painter> {
-        if self.painter.is_none() {
-            self.painter = Painter::start(self.program);
-        }
-        self.painter.as_mut()
+    /// What writes, which comes to be when there is something to write.
+    fn painter(&mut self) -> &mut Painter {
+        self.painter.get_or_insert_with(|| Painter::start(self.program))
     }
 
     /// Takes away what is shown, but for the messages.

@@ -1,25 +1,29 @@
 //! Wrong arguments: what is wrong with them, on one line, and the exit status that says so.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use console::colors_enabled;
 use ipc_core::PeerCount;
+use ipc_core::io::write_all;
 
 use crate::environment::check_stdout;
-use crate::message::message;
+use crate::message::{message, tell_panics};
 
 /// Exit status for wrong arguments.
 const USAGE: u8 = 2;
 
 /// The arguments; or the exit status, if they are wrong or were a question that is answered.
-pub(crate) fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {
+pub(crate) fn parse<A: Parser>(program: &'static str) -> Result<A, ExitCode> {
+    tell_panics(program);
     A::try_parse().map_err(|error| {
         if error.use_stderr() {
             usage(program, &what_is_wrong(program, &error))
         } else {
             // Help or the version was asked for.
-            check_stdout().and_then(|()| error.print()).map_or_else(
+            check_stdout().and_then(|()| print(&error)).map_or_else(
                 |error| {
                     message(program, &format!("cannot write to standard output: {error}"));
                     ExitCode::FAILURE
@@ -28,6 +32,16 @@ pub(crate) fn parse<A: Parser>(program: &str) -> Result<A, ExitCode> {
             )
         }
     })
+}
+
+/// Prints what was asked for, however slowly it is taken.
+fn print(answer: &clap::Error) -> io::Result<()> {
+    let text = answer.render();
+    let text = match colors_enabled() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    write_all(io::stdout(), text.as_bytes())
 }
 
 /// Says what is wrong with the arguments.

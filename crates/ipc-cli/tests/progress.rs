@@ -5,8 +5,9 @@
 
 mod common;
 
+use common::fuse::{Fault, Fuse, Op};
 use common::leftovers::{await_any, state_of};
-use common::paths::numbered;
+use common::paths::{numbered, paths_of};
 use common::paused::{Fifo, resume, stop, stop_midway};
 use common::running::Running;
 use common::terminal::Terminal;
@@ -62,7 +63,7 @@ fn is_clean(screen: &[String], peers: usize) -> bool {
 
 both!(every_peer_has_a_bar_which_is_gone_at_the_end, |sandbox| {
     let shown = Shown::halfway(sandbox, Terminal::new(100, 40), KIND, &["3"]);
-    let screen = shown.await_line(|line| line.starts_with("total") && line.contains("MiB/s"));
+    let screen = shown.await_line(|line| line.starts_with("total") && line.contains("MiB"));
     let begins: Vec<_> = screen.iter().map(|line| &line[..6]).collect();
     assert_eq!(begins, ["peer 0", "peer 1", "peer 2", "total "], "{screen:#?}");
     let screen = shown.go_on(3);
@@ -324,6 +325,66 @@ both!(a_log_gets_lines, |sandbox| {
     let lines: Vec<_> = said.lines().filter(is_progress).collect();
     assert!(lines.len() > 1, "{said}");
     assert!(lines.iter().all(|line| line.starts_with(&format!("{program}: "))), "{said}");
+});
+
+/// What the disk of peer 1 does in a second.
+const SLOW: u64 = 3 << 20;
+
+const ON_A_SLOW_DISK: [&str; 5] =
+    ["--progress=always", "--dir=to-{peer}", "--name=copy", "3", "data"];
+
+/// Whether this tells that all but one peer have their copies, and how long that takes.
+fn tells_time_left(said: &str) -> Option<u64> {
+    let seconds = said.split_once(" s left")?.0.rsplit(' ').next()?;
+    seconds.parse().ok()
+}
+
+/// Checks the seconds that are said to be left, right after they were said, against what that disk has to do.
+fn assert_right(seconds: u64, disk: &Fuse) {
+    let left = (SIZE as u64).saturating_sub(disk.all_written()) / SLOW;
+    // On a busy machine it may have been slower than it must be, and so be thought to be.
+    assert!((left / 2..=3 * left + 3).contains(&seconds), "{seconds} s for {left} s");
+}
+
+both!(the_time_left_is_what_the_slowest_disk_needs, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let faults = [Fault::Slow(Op::Write, SLOW)];
+    let Some(disk) = Fuse::mount(sandbox, "to-1", &faults) else { return };
+    let paths = paths_of(0..3, |peer| format!("to-{peer}/copy"));
+
+    let terminal = Terminal::new(120, 40);
+    let running = sandbox.with(ON_A_SLOW_DISK).on_terminal(&terminal, KIND).start();
+    let has_left_one = |screen: &[String]| {
+        let stored = screen.iter().filter(|line| line.ends_with(" stored")).count();
+        stored == 2 && tells_time_left(screen.last().unwrap()).is_some()
+    };
+    let screen = terminal.await_screen(&running, has_left_one);
+    assert_right(tells_time_left(screen.last().unwrap()).unwrap(), &disk);
+    running.finish().quietly().stores(&paths, contents(SIZE));
+});
+
+both!(lines_tell_the_time_left_too_and_of_a_disk_that_hangs_none, |sandbox| {
+    sandbox.file("data", contents(SIZE));
+    let slow = Fault::Slow(Op::Write, SLOW);
+    let Some(disk) = Fuse::mount(sandbox, "to-1", &[slow]) else { return };
+    let running = sandbox.with(ON_A_SLOW_DISK).start();
+    let last_line = |said: &str| said.lines().last().unwrap_or_default().to_owned();
+    let seconds = std::cell::Cell::new(None);
+    running.await_said_that("the time left", |said| {
+        let line = last_line(said);
+        seconds.set(tells_time_left(&line).filter(|_| line.contains("2 stored")));
+        seconds.get().is_some()
+    });
+    assert_right(seconds.get().unwrap(), &disk);
+    disk.set(&[Fault::Hangs(Op::Write)]);
+    disk.await_hanging(Op::Write);
+    running.await_said_that("no time left", |said| {
+        let line = last_line(said);
+        line.contains("2 stored") && !line.contains(" left")
+    });
+    disk.set(&[]);
+    let run = running.finish();
+    assert!(run.is_success(), "{}", run.stderr());
 });
 
 both!(a_short_run_shows_nothing, |sandbox| {

@@ -1,4 +1,4 @@
-//! What the kernel has no room for once the run has begun to make things: the semaphore after the
+//! What the kernel does not give: random numbers, which is no reason to fail; and what it has no room for once the run has begun to make things: the semaphore after the
 //! segment, or the next peer. The run ends with the kernel's reason, and all that was made is gone.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,8 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::mounts::with_mounts;
-use common::paths::default_paths;
+use common::paths::{default_paths, numbered};
 use common::run::Run;
+use common::traced::strace;
 use common::{BLOCK, Sandbox, both, contents, skip};
 
 /// Checks a run that `sharedmem` gives up for want of a semaphore; `socket` has none.
@@ -108,4 +109,37 @@ both!(a_limit_of_processes_takes_the_peers_before_it_along, |sandbox| {
     }
     let invocation = sandbox.with(["3", "data"]).through(&["prlimit", "--nproc=4"]);
     invocation.through(&words(&command)).run().stores(&default_paths(3, "data"), contents);
+});
+
+// Old kernels and seccomp filters refuse the call; in some containers /dev is missing too.
+both!(random_numbers_are_not_needed, |sandbox| {
+    let contents = contents(BLOCK);
+    sandbox.file("data", contents);
+    let Some(strace) = strace("random numbers") else { return };
+    let all = ["--verify", "--sync", "--progress", "always", "--name", "{peer}"];
+    for errno in ["ENOSYS", "EPERM", "EINVAL", "EIO"] {
+        let inject = format!("inject=getrandom:error={errno}");
+        let refuse = [strace, &["-DDD", "-e", &inject]].concat();
+        // What is there is replaced under a hidden name the second time.
+        for _ in 0..2 {
+            let run = sandbox.with([&all[..], &["3", "data"]].concat()).through(&refuse).run();
+            run.stores(&numbered(0..3), contents);
+        }
+        let help = sandbox.with(["--help"]).through(&refuse).run();
+        help.prints(predicates::str::contains("--file-name"));
+        let wrong = sandbox.with(["--syn", "3", "data"]).through(&refuse).run();
+        wrong.refuses(2, "unexpected argument '--syn' found; a similar argument exists: '--sync'");
+    }
+    let refuse = [strace, &["-DDD", "-e", "inject=getrandom:error=ENOSYS"]].concat().join(" ");
+    for setup in [
+        "mount --bind /dev/null /dev/urandom",
+        "mount -t tmpfs tmpfs /dev && mkdir /dev/shm && : >/dev/null",
+    ] {
+        let setup = format!(r#"{setup} && set -- {refuse} "$@""#);
+        for _ in 0..2 {
+            let args = ["--name", "{peer}", "3", "data"];
+            let Some(run) = with_mounts(sandbox, &setup, &args) else { return };
+            run.stores(&numbered(0..3), contents);
+        }
+    }
 });

@@ -19,8 +19,8 @@ const WIDE: usize = 72;
 /// Columns of the words behind a bar.
 const WORDS: usize = 40;
 
-/// What a window of this size shows, at this rate of all peers together in bytes per second.
-pub(super) fn lines(frame: &Frame<'_>, rate: f64, columns: usize, rows: usize) -> Vec<String> {
+/// What a window of this size shows.
+pub(super) fn lines(frame: &Frame<'_>, columns: usize, rows: usize) -> Vec<String> {
     // One line is the total's, and one should stay of what was there before.
     let room = rows.saturating_sub(2);
     let all = frame.peers.len();
@@ -44,7 +44,7 @@ pub(super) fn lines(frame: &Frame<'_>, rate: f64, columns: usize, rows: usize) -
     let name = format!("{:<width$}", "total", width = "peer ".len() + digits);
     // Behind the name, and the percentage.
     let room = columns.saturating_sub(name.len() + " 100% ".len());
-    let total = line(&name, part, &style(frame.tell_total(rate, room)), columns);
+    let total = line(&name, part, &style(frame.tell_total(room)), columns);
     let lines = counts.into_iter().chain(peers).chain([total]);
     lines.map(|line| truncate_str(&line, columns, "").into_owned()).collect()
 }
@@ -80,11 +80,13 @@ mod tests {
     use ipc_core::{Activity, PeerId, PeerProgress};
 
     /// What is shown of `peers` that each have done half of what there is to do.
+    /// In all, they do so many bytes in a second.
     fn halfway(peers: u32, rate: f64, columns: usize, rows: usize) -> Vec<String> {
         let (done, activity, is_detached) = (50 << 20, Activity::Working, false);
         let peer = |id| PeerProgress { id: PeerId(id), pid: 1, done, activity, is_detached };
         let peers: Vec<_> = (0..peers).map(peer).collect();
-        lines(&Frame { peers: &peers, each: Some(100 << 20) }, rate, columns, rows)
+        let rates = vec![rate / peers.len() as f64; peers.len()];
+        lines(&Frame { peers: &peers, each: Some(100 << 20), rates: &rates }, columns, rows)
     }
 
     #[test]

@@ -1,14 +1,10 @@
 //! How far all peers have come at one moment, and the words for it.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use ipc_core::{Activity, PeerProgress};
 
+use super::rate::PAUSE;
 use crate::message::bytes;
-
-/// A peer that has done nothing for less than this is not worth a word.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A peer that is behind by less than this is not worth a word: a few rings.
 const GAP: u64 = 8 << 20;
@@ -23,6 +19,8 @@ pub(super) struct Frame<'e> {
     pub(super) peers: &'e [PeerProgress],
     /// Bytes that each has to do, if that is known.
     pub(super) each: Option<u64>,
+    /// The rate of each peer just now, in bytes per second; 0 of one that does nothing.
+    pub(super) rates: &'e [f64],
 }
 
 /// What is to be said of a peer.
@@ -84,6 +82,23 @@ impl Frame<'_> {
         self.live().map(|peer| self.done(peer)).fold(0, u64::saturating_add)
     }
 
+    /// What all do in a second that have not failed.
+    fn rate_of_all(&self) -> f64 {
+        self.live().map(|peer| self.rate(peer)).sum()
+    }
+
+    fn rate(&self, peer: &PeerProgress) -> f64 {
+        self.rates.get(peer.id.index()).copied().unwrap_or(0.0)
+    }
+
+    /// Seconds until the last peer has done all, each at its own rate. Nothing is known of it while one that
+    /// has something to do does nothing, nor of what comes when all bytes are stored.
+    fn seconds_left(&self) -> Option<u64> {
+        let seconds = self.live().map(|peer| seconds(self.left(peer)?, self.rate(peer)));
+        let longest = seconds.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        Some(longest).filter(|&seconds| seconds > 0)
+    }
+
     /// What all have to do that have not failed.
     pub(super) fn total(&self) -> Option<u64> {
         let live = u64::try_from(self.live().count()).unwrap_or(u64::MAX);
@@ -143,10 +158,10 @@ impl Frame<'_> {
         [all].into_iter().chain(parts).collect::<Vec<_>>().join(", ")
     }
 
-    /// All of it on one line, at this rate in bytes per second.
-    pub(super) fn tell_all(&self, rate: f64) -> String {
+    /// All of it on one line.
+    pub(super) fn tell_all(&self) -> String {
         let percent = self.percent().map_or_else(String::new, |percent| format!("{percent}%, "));
-        let total = self.tell_total(rate, usize::MAX);
+        let total = self.tell_total(usize::MAX);
         let mut text = format!("{percent}{total}; {}", self.tell_counts());
         let slowest = self.slowest(FEW).into_iter();
         for peer in slowest.filter(|peer| self.state(peer).rank() < State::Working.rank()) {
@@ -155,15 +170,13 @@ impl Frame<'_> {
         text
     }
 
-    /// How the whole is getting on, at this rate in bytes per second, in so many columns at most.
-    pub(super) fn tell_total(&self, rate: f64, columns: usize) -> String {
-        let done = self.done_by_all();
-        let left = self.total().map(|total| total.saturating_sub(done));
-        let is_known = rate >= 1.0;
+    /// How the whole is getting on, in so many columns at most.
+    pub(super) fn tell_total(&self, columns: usize) -> String {
+        let rate = self.rate_of_all();
         let parts = [
-            Some(ByteSize(done).to_string()),
-            is_known.then(|| format!("{}/s", bytes(rate))),
-            left.filter(|_| is_known).map(|left| format!("{} left", time(left, rate))),
+            Some(ByteSize(self.done_by_all()).to_string()),
+            (rate >= 1.0).then(|| format!("{}/s", bytes(rate))),
+            self.seconds_left().map(|seconds| format!("{} left", time(seconds))),
         ];
         let mut parts: Vec<_> = parts.into_iter().flatten().collect();
         while parts.len() > 1 && parts.join(", ").len() > columns {
@@ -181,11 +194,18 @@ pub(super) fn share(done: u64, total: u64, parts: usize) -> usize {
     usize::try_from(share).unwrap_or(parts).min(parts)
 }
 
-/// How long so many bytes take at so many bytes per second.
+/// How many seconds so many bytes take at so many bytes per second; none of nothing, and unknown at none.
 #[allow(clippy::cast_precision_loss, reason = "a time for people has few digits")]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-fn time(bytes: u64, rate: f64) -> String {
-    let seconds = (bytes as f64 / rate).ceil() as u64;
+fn seconds(bytes: u64, rate: f64) -> Option<u64> {
+    match bytes {
+        0 => Some(0),
+        _ => (rate >= 1.0).then(|| (bytes as f64 / rate).ceil() as u64),
+    }
+}
+
+/// So many seconds, as exactly as is of use.
+fn time(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
         (0, minutes, seconds) => format!("{minutes}:{seconds:02} min"),
@@ -195,6 +215,8 @@ fn time(bytes: u64, rate: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use ipc_core::PeerId;
 
@@ -205,7 +227,7 @@ mod tests {
     }
 
     fn frame(peers: &[PeerProgress]) -> Frame<'_> {
-        Frame { peers, each: Some(100 * MIB) }
+        Frame { peers, each: Some(100 * MIB), rates: &[] }
     }
 
     #[test]
@@ -261,25 +283,49 @@ mod tests {
             peer(2, 130 * MIB, Activity::Working),
         ];
         let mut frame = frame(&peers);
-        assert_eq!(frame.tell_total(0.0, 80), "150.0 MiB");
-        let rate = 10.0 * 1024.0 * 1024.0;
-        assert_eq!(frame.tell_total(rate, 80), "150.0 MiB, 10.0 MiB/s, 5 s left");
-        assert_eq!(frame.tell_total(rate, 30), "150.0 MiB, 10.0 MiB/s");
-        assert_eq!(frame.tell_total(rate, 5), "150.0 MiB");
+        assert_eq!(frame.tell_total(80), "150.0 MiB");
+        frame.rates = &[10.0 * MIB as f64, 30.0 * MIB as f64, 0.0];
+        assert_eq!(frame.tell_total(80), "150.0 MiB, 10.0 MiB/s, 5 s left");
+        assert_eq!(frame.tell_total(30), "150.0 MiB, 10.0 MiB/s");
+        assert_eq!(frame.tell_total(5), "150.0 MiB");
         frame.each = None;
-        assert_eq!(frame.tell_total(rate, 80), "180.0 MiB, 10.0 MiB/s");
+        assert_eq!(frame.tell_total(80), "180.0 MiB, 10.0 MiB/s");
+    }
+
+    #[test]
+    fn the_time_left_is_what_the_slowest_peer_needs() {
+        let left = |peers: &[PeerProgress], rates: &[f64]| {
+            let rates: Vec<_> = rates.iter().map(|rate| rate * MIB as f64).collect();
+            Frame { rates: &rates, ..frame(peers) }.seconds_left()
+        };
+        let working = |id, done| peer(id, done * MIB, Activity::Working);
+        // Two have all bytes and one has a slow disk.
+        let peers = [working(0, 100), peer(1, 100 * MIB, Activity::Stored), working(2, 10)];
+        assert_eq!(left(&peers, &[0.0, 0.0, 2.0]), Some(45));
+        // Whoever is behind need not be the last.
+        assert_eq!(left(&[working(0, 10), working(1, 90)], &[90.0, 0.5]), Some(20));
+        let detached = PeerProgress { is_detached: true, ..working(1, 40) };
+        assert_eq!(left(&[working(0, 99), detached], &[50.0, 1.0]), Some(60));
+        // One that does nothing may take any time, unless it has failed or there is nothing left to do.
+        assert_eq!(left(&[working(0, 10), working(1, 90)], &[90.0, 0.0]), None);
+        let idle = peer(1, 90 * MIB, Activity::Idle(Duration::from_secs(9)));
+        assert_eq!(left(&[working(0, 10), idle], &[90.0, 0.0]), None);
+        let failed = peer(1, 0, Activity::Failed);
+        assert_eq!(left(&[working(0, 10), failed], &[90.0, 0.0]), Some(1));
+        assert_eq!(left(&[working(0, 100), working(1, 100)], &[1.0, 1.0]), None);
+        assert_eq!(left(&[], &[]), None);
     }
 
     #[test]
     fn a_stream_s_peers_may_claim_to_have_done_anything() {
         let peers = [peer(0, u64::MAX, Activity::Working), peer(1, 1, Activity::Working)];
-        assert_eq!(Frame { peers: &peers, each: None }.done_by_all(), u64::MAX);
+        assert_eq!(Frame { peers: &peers, each: None, rates: &[] }.done_by_all(), u64::MAX);
     }
 
     #[test]
     fn times_are_as_exact_as_is_of_use() {
-        for (bytes, told) in [(0, "0 s"), (59, "59 s"), (60, "1:00 min"), (7321, "2:02 h")] {
-            assert_eq!(time(bytes, 1.0), told);
+        for (seconds, told) in [(0, "0 s"), (59, "59 s"), (60, "1:00 min"), (7321, "2:02 h")] {
+            assert_eq!(time(seconds), told);
         }
     }
 }

@@ -175,6 +175,11 @@ impl Fuse {
         self.shared.lock().tree.moved(name).0
     }
 
+    /// How many bytes have been written to all of its files.
+    pub(crate) fn all_written(&self) -> u64 {
+        self.shared.lock().tree.written()
+    }
+
     /// How many bytes have been written to a file in its uppermost directory.
     pub(crate) fn bytes_written(&self, name: &str) -> u64 {
         self.shared.lock().tree.moved(name).1

@@ -200,6 +200,14 @@ impl<'s> Invocation<'s> {
         self
     }
 
+    /// Takes standard error away from the checks, which [`Running::hear`] gives them back.
+    ///
+    /// [`Running::hear`]: running::Running::hear
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     /// Takes all standard streams to a terminal, which controls the program and says that it is of
     /// this kind.
     pub(crate) fn on_terminal(mut self, terminal: &Terminal, kind: &'static str) -> Self {

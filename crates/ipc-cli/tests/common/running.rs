@@ -71,6 +71,12 @@ impl<'s> Running<'s> {
         self
     }
 
+    /// Gives the checks what the program has said on a standard error that they were not given.
+    pub(crate) fn hear(mut self, said: &[u8]) -> Self {
+        self.stderr.write_all(said).unwrap();
+        self
+    }
+
     /// Lets what the test itself has just changed count as having been there before.
     pub(crate) fn accept_changes(&mut self) {
         self.files = snapshot(self.sandbox.root());
