@@ -1,6 +1,6 @@
 //! What a person or a script gets to see: paths on standard output, all else on standard error.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -83,7 +83,7 @@ fn failures(program: &str, report: &Report) {
     if let Some(failure) = &report.aborted {
         message(program, &failure.message);
     }
-    let failed: HashMap<_, _> =
+    let failed: BTreeMap<_, _> =
         report.failed().map(|(peer, failure)| (peer.id, &*failure.message)).collect();
     for peer in &report.peers {
         let left = peer.is_left_behind.then_some(LEFT_BEHIND);

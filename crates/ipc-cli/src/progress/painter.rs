@@ -126,7 +126,7 @@ impl Painter {
             let _ = rustix::net::shutdown(&process.link, Shutdown::Write);
         }
         while self.listen((self.sent == 0).then_some(PATIENCE)) == Heard::Written {}
-        if let Some(Process { child, .. }) = self.process {
+        if let Some(Process { mut child, .. }) = self.process {
             child.kill();
             // There is nothing to be done about one that cannot be waited for.
             let _ = child.wait_until(now() + PATIENCE);
