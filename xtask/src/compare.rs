@@ -23,7 +23,7 @@ use self::cell::Cell;
 use self::experiments::Experiment;
 use self::scene::Scene;
 use self::tool::Tool;
-use crate::installed::is_installed;
+use crate::installed;
 use crate::leftovers;
 use crate::place::Place;
 use crate::{build, processes};
@@ -37,19 +37,22 @@ pub(crate) struct Args {
 
 /// Builds the programs and compares; fails if README.md says something else.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if let Some(missing) = ["strace", "ip"].into_iter().find(|tool| !is_installed(tool)) {
-        println!("SKIPPED: compare: there is no {missing}");
+    if let Some(missing) = installed::missing(&["strace", "ip"]) {
+        println!("SKIPPED: compare: {missing}");
         return Ok(ExitCode::SUCCESS);
+    }
+    let (tools, missing): (Vec<_>, Vec<_>) = Tool::ALL.into_iter().partition(|it| it.is_here());
+    let missing: Vec<_> = missing.into_iter().map(Tool::name).collect();
+    if let Some(missing) = installed::missing(&missing) {
+        println!("SKIPPED: a part of compare: {missing}");
     }
     build::build()?;
     leftovers::adopt_orphans()?;
-    let (tools, missing): (Vec<_>, Vec<_>) = Tool::ALL.into_iter().partition(|it| it.is_here());
     let table = table(&tools);
     // What an experiment that failed has left standing.
     processes::end_all()?;
     let table = table?;
     if !missing.is_empty() {
-        missing.iter().for_each(|it| println!("SKIPPED: {}: it is not installed", it.name()));
         println!("compare: README.md is not looked at");
         return Ok(ExitCode::SUCCESS);
     }

@@ -22,6 +22,7 @@ use anyhow::Result;
 
 use self::release::Release;
 use crate::build::{self, Program};
+use crate::installed;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,6 +33,11 @@ pub(crate) struct Args {
 
 /// Builds the programs and packs them.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    installed::require(&["cargo-deb", "tar", "gzip", "ldd"])?;
+    if args.check {
+        installed::require(&["dpkg", "chroot"])?;
+        check::announce_skipped();
+    }
     let release = Release::of_workspace()?;
     build::build()?;
     let programs = build::build_static(&release.target)?;

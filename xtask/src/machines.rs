@@ -10,13 +10,13 @@ mod scene;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::cases::Case;
 use self::document::Document;
 use self::lan::Lan;
 use self::scene::Scene;
-use crate::installed::is_installed;
+use crate::installed;
 use crate::leftovers;
 use crate::table::Table;
 use crate::{build, processes};
@@ -35,7 +35,7 @@ const TOOLS: [&str; 5] = ["ip", "udp-sender", "udp-receiver", "b3sum", "bash"];
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let cases = select(args.case.as_deref())?;
     let document = Document::read()?;
-    if let Err(error) = check_tools().and_then(|()| Lan::new(1)) {
+    if let Err(error) = installed::require(&TOOLS).and_then(|()| Lan::new(1)) {
         println!("SKIPPED: cargo xtask machines: {error:#}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -64,11 +64,6 @@ fn select(name: Option<&str>) -> Result<Vec<Case>> {
     cases.retain(|case| name.is_none_or(|name| case.name == name));
     ensure!(!cases.is_empty(), "there is no case {name:?}, only {names:?}");
     Ok(cases)
-}
-
-fn check_tools() -> Result<()> {
-    let missing = TOOLS.into_iter().find(|tool| !is_installed(tool));
-    missing.map_or(Ok(()), |tool| bail!("there is no {tool}"))
 }
 
 /// Checks a case among new hosts, and that nothing is left of it.

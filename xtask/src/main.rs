@@ -1,5 +1,9 @@
 //! What is done with the workspace beside compiling it: `cargo xtask --help`.
-#![allow(clippy::print_stdout, reason = "tables and results are what it is run for")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "tables, results and errors are what it is run for"
+)]
 
 mod attach;
 mod bench;
@@ -62,8 +66,15 @@ enum Task {
     Forks(bench::forks::Args),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let task = Task::parse();
+fn main() -> ExitCode {
+    // On one line: where in this program it came from helps nobody.
+    run(Task::parse()).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
     std::env::set_current_dir(build::workspace()).context("cannot go to the workspace root")?;
     match task {
         Task::Build => build::build()?,

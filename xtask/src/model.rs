@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::build;
 use crate::table::Table;
+use crate::{build, installed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -86,6 +86,7 @@ const COLUMNS: [(&str, usize); 8] = [
 
 /// Searches all sizes, and says how many states there were.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    installed::require(&["spin", "cc"])?;
     let sizes = SMALL.iter().map(|&size| (size, true));
     let sizes = sizes.chain(LARGE.iter().map(|&size| (size, false)).filter(|_| !args.quick));
     let mut table = Table::new(&COLUMNS)?;
@@ -149,9 +150,8 @@ fn output<A: AsRef<OsStr>>(
 ) -> Result<String> {
     let program = program.as_ref();
     let mut command = Command::new(program);
-    let output = command.args(args).current_dir(directory).output().with_context(|| {
-        format!("cannot run {program:?}: this task needs spin and a C compiler")
-    })?;
+    let output = command.args(args).current_dir(directory).output();
+    let output = output.with_context(|| format!("cannot run {program:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{program:?}: {}\n{text}", output.status);
     Ok(text)

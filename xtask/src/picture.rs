@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Signal, kill_process};
 
 use crate::build::{self, Program};
-use crate::{files, processes};
+use crate::{files, installed, processes};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -35,6 +35,7 @@ const CELL: (f32, f32) = (8.4, 18.0);
 
 /// Runs `sharedmem` on a terminal, and draws what that shows.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    installed::require(&["script", "stty"])?;
     build::build()?;
     let place = tempfile::Builder::new().prefix("picture-").tempdir()?;
     files::write_source(&place.path().join("model.bin"), SOURCE_BYTES)?;

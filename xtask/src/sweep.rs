@@ -34,7 +34,7 @@ use self::tally::Tally;
 use self::walk::Extent;
 use crate::build::{self, Program};
 use crate::place::Place;
-use crate::{leftovers, trace};
+use crate::{installed, leftovers, trace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -61,7 +61,7 @@ struct Work {
 
 /// Builds the programs and sweeps; fails if anything was found.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    trace::check_installed()?;
+    installed::require(&["strace", "setsid"])?;
     build::build()?;
     leftovers::adopt_orphans()?;
     let work = Work {

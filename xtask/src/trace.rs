@@ -2,17 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Result, ensure};
-
-/// Checks that strace is there.
-pub(crate) fn check_installed() -> Result<()> {
-    let is_there =
-        Command::new("strace").arg("--version").output().is_ok_and(|it| it.status.success());
-    ensure!(is_there, "strace is not installed: the sweep needs it (apt-get install strace)");
-    Ok(())
-}
 
 /// strace as a process beside the one that it starts or is attached to, not as its parent: so statuses
 /// and orphans are those of the program. It ends by itself when all that it traces have ended.

@@ -1,6 +1,7 @@
 //! Both packages are installed on a machine (`machine.rs`), used (`checks.rs`), and removed.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,7 @@ use super::checks::{CHECKS, Kind};
 use super::machine::Machine;
 use super::release::Release;
 use super::{Packed, layout};
+use crate::installed;
 use crate::table::Table;
 
 /// What has come of the checks.
@@ -17,6 +19,20 @@ struct Tally {
     passed: usize,
     skipped: Vec<String>,
     failed: Vec<String>,
+}
+
+/// Says which checks there cannot be on a copy of this system.
+pub(crate) fn announce_skipped() {
+    let missing = CHECKS.iter().filter_map(|check| check.needs).map(Path::new);
+    let missing =
+        missing.filter(|path| !path.exists()).filter_map(|path| path.file_name()?.to_str());
+    let mut missing: Vec<_> = missing.collect();
+    missing.sort_unstable();
+    missing.dedup();
+    if !missing.is_empty() {
+        let (names, install) = (missing.join(", "), installed::installing(&missing));
+        println!("SKIPPED will be what needs {names}: {install}");
+    }
 }
 
 /// Checks what was packed, and says what has come of it.

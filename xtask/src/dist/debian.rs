@@ -21,8 +21,7 @@ pub(crate) fn pack(release: &Release, directory: &Path) -> Result<PathBuf> {
     layout::write(&layout::directory().join("changelog"), changelog, 0o644)?;
     let mut cargo = build::cargo();
     cargo.args(["deb", "--package", Release::PACKAGE, "--no-build", "--output"]).arg(directory);
-    let printed = output(cargo.env("SOURCE_DATE_EPOCH", &release.time))
-        .context("cargo-deb is installed by: cargo install cargo-deb --locked")?;
+    let printed = output(cargo.env("SOURCE_DATE_EPOCH", &release.time))?;
     let package = printed.lines().last().map(PathBuf::from);
     let package = package.context("cargo deb does not say what it has made")?;
     ensure!(package.is_file(), "cargo deb names {package:?}, which is not there");
