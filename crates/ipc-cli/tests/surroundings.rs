@@ -134,7 +134,40 @@ both!(copies_that_surely_do_not_fit_are_refused, |sandbox| {
     sandbox.directory("received-files");
     let setup = "mount -t tmpfs -o size=2m tmpfs received-files";
     let Some(run) = with_mounts(sandbox, setup, &["3", "data"]) else { return };
-    run.refuses(1, "3 copies of 1.0 MiB need 3.0 MiB");
+    run.refuses(
+        1,
+        "3 copies of 1.0 MiB need 3.0 MiB, \"received-files\" has room for 2.0 MiB: free",
+    );
+});
+
+// The numbers do not contradict each other, however near they are.
+both!(copies_that_nearly_fit_are_refused_in_numbers_that_say_so, |sandbox| {
+    sandbox.directory("received-files");
+    for (size, room, copies, why) in [
+        (
+            1_060_000,
+            "2068k",
+            "2",
+            "2 copies of 1.011 MiB need 2.022 MiB, \"received-files\" has room for 2.020 MiB",
+        ),
+        (
+            (1 << 20) + 1,
+            "1m",
+            "1",
+            "1 copy of 1048577 bytes needs 1048577 bytes, \"received-files\" has room for 1048576 bytes",
+        ),
+        (
+            BLOCK,
+            "156k",
+            "2",
+            "2 copies of 80.0 KiB need 160.0 KiB, \"received-files\" has room for 156.0 KiB",
+        ),
+    ] {
+        sandbox.file("data", contents(size));
+        let setup = format!("mount -t tmpfs -o size={room} tmpfs received-files");
+        let Some(run) = with_mounts(sandbox, &setup, &[copies, "data"]) else { return };
+        run.refuses(1, why);
+    }
 });
 
 both!(a_full_destination_fails_its_peer_only, |sandbox| {

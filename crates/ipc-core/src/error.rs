@@ -2,11 +2,9 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
-
-use crate::{NotCopyable, PeerCount};
+use crate::{NotCopyable, PeerCount, sizes};
 
 /// An error of this crate.
 ///
@@ -97,8 +95,8 @@ pub enum Error {
     },
     /// The copies surely do not fit.
     #[error(
-        "{} {}, {path:?} has room for {}: free some, use fewer peers or choose another directory",
-        copies(*peers, *size), ByteSize(*needed), ByteSize(*available)
+        "{}: free some, use fewer peers or choose another directory",
+        no_room(*peers, [*size, *needed, *available], path)
     )]
     NoRoom {
         /// Number of copies.
@@ -133,12 +131,13 @@ pub enum Error {
     ServerGone,
 }
 
-fn copies(count: u32, size: u64) -> String {
-    let size = ByteSize(size);
-    match count {
+fn no_room(count: u32, amounts: [u64; 3], path: &Path) -> String {
+    let [size, needed, available] = sizes(amounts);
+    let copies = match count {
         1 => format!("1 copy of {size} needs"),
         _ => format!("{count} copies of {size} need"),
-    }
+    };
+    format!("{copies} {needed}, {path:?} has room for {available}")
 }
 
 impl Error {
