@@ -47,7 +47,7 @@ pub(crate) fn missing(programs: &[&str]) -> Option<String> {
     let programs = programs.iter().copied().filter(|program| !is_installed(program));
     let programs: Vec<_> = programs.collect();
     (!programs.is_empty())
-        .then(|| format!("there is no {}: {}", programs.join(" and no "), installing(&programs)))
+        .then(|| format!("there is no {}: {}", programs.join(", "), installing(&programs)))
 }
 
 /// The commands that install these programs.
