@@ -51,6 +51,13 @@ both!(a_copy_that_does_not_get_to_the_disk_fails_its_peer_only, |sandbox| {
     }
 });
 
+// As NFS does, which accepts bytes before it knows whether there is room.
+both!(a_disk_that_tells_only_at_the_close_fails_its_peer_only, |sandbox| {
+    for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
+        fails_peer_1(sandbox, &[], &[Fault::Fails(Op::Flush, errno)], errno);
+    }
+});
+
 // Without --sync the page cache has all of it.
 both!(a_copy_that_cannot_be_read_back_fails_its_peer_only, |sandbox| {
     let fault = Fault::FailsAt(Op::Read, 2_000_000, Errno::IO);

@@ -96,6 +96,7 @@ mod error;
 mod file_name;
 mod file_system;
 mod finished;
+mod flush;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod header;

@@ -9,6 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
 
 use crate::finished::FinishedFile;
+use crate::flush::flush;
 use crate::io::{read, retry, write_all};
 use crate::memory::SharedBytes;
 use crate::progress::Counter;
@@ -272,7 +273,7 @@ impl<'d> ReceivedFile<'d> {
     }
 
     /// Ends the file after the last byte stored, or after the hole that follows it: gives back what was
-    /// allocated beyond.
+    /// allocated beyond. Errors that the file system would tell at its close are told here.
     ///
     /// # Errors
     /// [`Error::Path`]
@@ -282,6 +283,7 @@ impl<'d> ReceivedFile<'d> {
             retry(&self.file, PollFlags::OUT, || rustix::fs::ftruncate(&self.file, size))
                 .map_err(self.failed("set the size of a file in"))?;
         }
+        flush(&self.file).map_err(self.failed("write to a file in"))?;
         Ok(FinishedFile::new(self.file, self.length, size, self.counter))
     }
 
