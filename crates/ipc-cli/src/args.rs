@@ -1,15 +1,17 @@
 //! The command line, parsed once into the types that everything else trusts.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use anyhow::ensure;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, ValueEnum};
 use ipc_core::{
-    DirectoryTemplate, Error, Existing, FileName, Job, NameTemplate, OnSlow, PeerCount, Source,
+    Directories, DirectoryTemplate, Error, Existing, FileName, Job, NameTemplate, OnSlow,
+    PeerCount, Source,
 };
 use ipc_shm::{BlockCount, BlockSize};
 
@@ -72,11 +74,12 @@ pub(crate) struct CommonArgs {
     /// Where received files go; {peer} may stand in it
     ///
     /// That is the peer's number, from 0, so that every peer can store on a disk of its own; {{ and }}
-    /// stand for braces. Missing directories are made.
+    /// stand for braces. Missing directories are made. The option can also be given once for each peer, in
+    /// the order of their numbers. A peer fails alone whose own directory cannot be used.
     #[arg(short, long, default_value = "received-files", allow_hyphen_values = true,
           help_heading = NAMES,
           value_parser = OsStringValueParser::new().try_map(|text| DirectoryTemplate::new(&text)))]
-    dir: DirectoryTemplate,
+    dir: Vec<DirectoryTemplate>,
 
     /// Final name; {pid}, {peer} and {name} may stand in it
     ///
@@ -169,6 +172,9 @@ Examples:
   One copy on each of four disks, read back and compared:
       {program} --verify --dir 'disk{{peer}}' --name '{{name}}' 4 model.bin
 
+  One copy in each of three directories:
+      {program} --dir ssd --dir usb/models --dir backup 3 model.bin
+
   Unpack once, store eight times:
       zcat model.bin.gz | {program} --file-name model.bin 8 -
 
@@ -226,18 +232,43 @@ impl CommonArgs {
     }
 
     /// Why the arguments, each right by itself, are wrong together.
-    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+    pub(crate) fn contradiction(&self) -> Option<String> {
         if self.file.as_os_str() == "-" && self.on_slow == Some(WhenSlow::Detach) {
             return Some(
                 "standard input can be read only once, so no peer can read it by itself: \
-                 use --on-slow wait or drop",
+                 use --on-slow wait or drop"
+                    .to_owned(),
             );
         }
-        // `Job::check` would find it too, but only after a FIFO has been waited for.
-        let apart = self.name.tells_peers_apart() || self.dir.tells_peers_apart();
-        (self.peers.get() > 1 && !apart).then_some(
-            "--dir and --name give all peers the same path: put {pid} or {peer} into --name, or {peer} into --dir",
-        )
+        // `Job::check` would find these too, but only after a FIFO has been waited for.
+        let (peers, directories) = (self.peers.get(), self.dir.len());
+        if directories > 1 && Ok(peers) != u32::try_from(directories) {
+            return Some(format!(
+                "--dir is given {directories} times for {peers} peers: \
+                 give it once, or once for each peer"
+            ));
+        }
+        if self.name.tells_peers_apart() {
+            return None;
+        }
+        let directories = Directories::from(self.dir.clone());
+        let mut seen = BTreeMap::new();
+        for peer in self.peers.ids() {
+            let directory = directories.render(peer);
+            let parts = directory.components().filter(|&part| part != Component::CurDir);
+            if let Some(other) = seen.insert(parts.collect::<PathBuf>(), peer) {
+                return Some(match directories {
+                    Directories::Each(_) => format!(
+                        "--dir and --name give peers {other} and {peer} the same path: \
+                         put {{pid}} or {{peer}} into --name"
+                    ),
+                    Directories::All(_) => "--dir and --name give all peers the same path: \
+                         put {pid} or {peer} into --name, or {peer} into --dir"
+                        .to_owned(),
+                });
+            }
+        }
+        None
     }
 
     /// What is to be done; opens the source.
@@ -272,7 +303,7 @@ impl CommonArgs {
         Ok(Job {
             source: if self.verify { source.with_digest() } else { source },
             peers: self.peers,
-            directory: self.dir,
+            directories: self.dir.into(),
             name: self.name,
             existing: if self.no_clobber { Existing::Keep } else { Existing::Replace },
             sync: self.sync,

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ipc_core::{Directory, Existing, FileHeader, FileName, Job, PeerId, ReceivedFile, Report};
+use ipc_core::{Directory, Existing, FileHeader, FileName, Job, ReceivedFile, Report};
 
 use crate::streams::stream_of;
 
@@ -20,11 +20,13 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Checks everything about it that can be known before any peer is forked.
     pub(crate) fn new(path: PathBuf, job: &Job) -> Result<Self> {
-        let received = job.final_path(PeerId(0), 0)?;
-        ensure!(
-            received.to_str().is_some(),
-            "b3sum --check takes no path that is not UTF-8, like {received:?}: leave out --manifest"
-        );
+        for peer in job.peers.ids() {
+            let received = job.final_path(peer, 0)?;
+            ensure!(
+                received.to_str().is_some(),
+                "b3sum --check takes no path that is not UTF-8, like {received:?}: leave out --manifest"
+            );
+        }
         let bytes = path.as_os_str().as_bytes();
         ensure!(
             !bytes.ends_with(b"/"),

@@ -50,6 +50,14 @@ pub(crate) fn waiting(peer: PeerId, pid: u32) -> String {
     )
 }
 
+/// The message about a clean-up that the run does not wait for any longer.
+pub(crate) fn unfinished(pid: u32) -> String {
+    format!(
+        "cannot remove in time what failed peers have left: process {pid} goes on with it \
+         once the file system answers"
+    )
+}
+
 /// Bytes for people, who need no more than three digits of them.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
 pub(crate) fn bytes(bytes: f64) -> ByteSize {

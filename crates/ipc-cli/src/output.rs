@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytesize::ByteSize;
-use ipc_core::{FileName, Report, describe};
+use ipc_core::{Error, FileName, Report, describe};
 
 use crate::advice;
 use crate::environment::check_stdout;
@@ -47,8 +47,8 @@ impl Output {
             }
         }
         let unprinted = printed.context("cannot write to standard output").err();
-        for error in unprinted.iter().chain(&ended.error) {
-            message(self.program, &describe(error.as_ref()));
+        for line in unprinted.iter().chain(&ended.error).flat_map(lines) {
+            message(self.program, &line);
         }
         let is_success = ended.report.as_ref().is_some_and(Report::is_success);
         is_success && unprinted.is_none() && ended.error.is_none()
@@ -74,6 +74,16 @@ impl Output {
         check_stdout()?;
         // Somebody may have made it non-blocking, which the standard library takes for an error.
         ipc_core::io::write_all(io::stdout(), &bytes)
+    }
+}
+
+/// What an error says: one line, or one for each peer.
+fn lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref() {
+        Some(Error::NoPeerLeft(refused)) => {
+            refused.iter().map(|(peer, why)| format!("peer {peer}: {why}")).collect()
+        }
+        _ => vec![describe(error.as_ref())],
     }
 }
 

@@ -18,7 +18,7 @@ use ipc_core::Event;
 use self::frame::Frame;
 use self::painter::Painter;
 use self::rate::Rates;
-use crate::message::waiting;
+use crate::message::{unfinished, waiting};
 
 /// When progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +77,7 @@ impl Display {
     pub(crate) fn tell(&mut self, event: Event<'_>) {
         match event {
             Event::Waiting { peer, pid } => self.painter().say(waiting(peer, pid)),
+            Event::CleanUpUnfinished { pid } => self.painter().say(unfinished(pid)),
             Event::Progress { peers, each } => {
                 if let Some(style) = self.style {
                     self.rates.look(peers, self.began.elapsed());

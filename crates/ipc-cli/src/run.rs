@@ -38,7 +38,7 @@ pub(crate) fn main<T: Transport>(
 ) -> ExitCode {
     let began = Instant::now();
     if let Some(contradiction) = args.contradiction() {
-        return usage(program, contradiction);
+        return usage(program, &contradiction);
     }
     let display = Display::new(program, began, args.progress, args.quiet);
     let output = Output { program, format: args.format(), is_quiet: args.quiet };
@@ -65,7 +65,7 @@ fn run<T: Transport>(
     ended.source.learn(&job.source);
     ended.transport.resolve(on_slow, &job.source);
     ended.name = Some(job.source.header().name().clone());
-    job.check::<T>()?;
+    let job = job.check::<T>()?;
     streams::check_names(&job)?;
     let manifest = manifest.map(|path| Manifest::new(path, &job)).transpose()?;
     let transport = build(&job)?;

@@ -71,14 +71,14 @@ fn one_peer_s_mishap_is_its_own<T: Transport>(
     let job = Job {
         source: Source::open(file.path()).unwrap(),
         peers: PeerCount::new(3).unwrap(),
-        directory: root.path().to_str().unwrap().parse().unwrap(),
+        directories: root.path().to_str().unwrap().parse().unwrap(),
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
         preserve: false,
         timeout: None,
     };
-    job.check::<T>().unwrap();
+    let job = job.check::<Odd<T>>().unwrap();
     let transport = Odd { transport: transport(&job), mishap };
     let dropped = tempfile::tempdir().unwrap();
     let report = {

@@ -117,12 +117,6 @@ both!(a_destination_that_is_something_else, |sandbox| {
     sandbox.run(args).refuses(1, "File name too long");
 });
 
-both!(a_destination_for_one_peer_that_is_something_else, |sandbox| {
-    sandbox.file("data", b"contents");
-    sandbox.file("to-1", b"mine");
-    sandbox.run(["--dir", "to-{peer}", "3", "data"]).refuses(1, "\"to-1\": Not a directory");
-});
-
 both!(a_destination_that_may_not_be_written_to, |sandbox| {
     let Some(command) = heeding_permissions() else {
         return skip("a read-only destination", "root may write everywhere here");

@@ -93,14 +93,14 @@ where
     let job = Job {
         source,
         peers: PeerCount::new(2).unwrap(),
-        directory: root.path().to_path_buf().into(),
+        directories: root.path().to_path_buf().into(),
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
         preserve: false,
         timeout: None,
     };
-    let report = copy(&job, &transport).unwrap();
+    let report = copy(&job.check().unwrap(), &transport).unwrap();
     let stored = report.stored().map(|path| std::fs::read(path).unwrap()).collect();
     (report, stored)
 }

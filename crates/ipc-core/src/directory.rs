@@ -1,10 +1,12 @@
-//! The directory that received files go to: made if missing, opened once, used by descriptor.
+//! The directory that received files go to: opened once, used by descriptor.
+
+pub(crate) mod shared;
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::{Error, FileName, file_system};
@@ -17,8 +19,8 @@ use crate::{Error, FileName, file_system};
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    /// The directories, itself and some above it, that were made for it, the lowest first.
-    made: Vec<PathBuf>,
+    /// Which of it and the directories above it were made for it, by their distance from it.
+    made: Vec<u32>,
 }
 
 impl Directory {
@@ -27,32 +29,8 @@ impl Directory {
     /// # Errors
     /// [`Error::Path`]
     pub fn open(path: &Path) -> Result<Self, Error> {
-        // O_PATH needs no permission to read the directory, and none is needed to store in it.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
-            .map_err(Error::at("open directory", path))?;
+        let fd = shared::open_path(CWD, path).map_err(Error::at("open directory", path))?;
         Ok(Self { fd, path: path.to_owned(), made: Vec::new() })
-    }
-
-    /// Opens `path`; makes it, and what is missing above it, if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::Path`]
-    pub fn open_or_create(path: &Path) -> Result<Self, Error> {
-        match Self::open(path) {
-            Err(Error::Path { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                let made = missing(path).map(Path::to_owned).collect();
-                let result = loop {
-                    match std::fs::create_dir_all(path) {
-                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                        result => break result,
-                    }
-                };
-                result.map_err(Error::at("make directory", path))?;
-                Ok(Self { made, ..Self::open(path)? })
-            }
-            result => result,
-        }
     }
 
     /// Opens the directory `path`, or the nearest one above it that exists.
@@ -174,16 +152,7 @@ impl Directory {
     /// # Errors
     /// [`Error::Path`], for want of permission to read one of them, say.
     pub(crate) fn open_to_sync(&self) -> Result<DirectoriesToSync, Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A descriptor of a path alone, as this one is, cannot be synced.
-        let own = retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, Mode::empty()));
-        let above = self.made.iter().map(|made| match made.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        });
-        let above =
-            above.map(|path| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())));
-        let opened = std::iter::once(own).chain(above).collect::<rustix::io::Result<_>>();
+        let opened = self.open_all_to_sync();
         opened.map(DirectoriesToSync).map_err(Error::at("sync directory", &self.path))
     }
 
@@ -197,12 +166,6 @@ impl Directory {
             Err(errno) => Err(Error::at("remove", self.path.join(name))(errno)),
         }
     }
-}
-
-/// `path` and what is above it, as far as it is missing, the lowest first.
-pub(crate) fn missing(path: &Path) -> impl Iterator<Item = &Path> {
-    let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
-    above.take_while(|path| path.symlink_metadata().is_err())
 }
 
 /// A directory and those above it that got a new name when it was made.
@@ -226,17 +189,6 @@ impl AsFd for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_parents_are_made() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("a/b");
-        let made = Directory::open_or_create(&path).unwrap();
-        assert_eq!(made.made, [path.clone(), root.path().join("a")]);
-        made.open_to_sync().unwrap().sync().unwrap();
-        assert!(Directory::open_or_create(&path).unwrap().made.is_empty());
-        assert!(path.is_dir());
-    }
 
     #[test]
     fn the_nearest_existing_directory_is_found() {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{NotCopyable, PeerCount, sizes};
+use crate::{Failure, NotCopyable, PeerCount, PeerId, sizes};
 
 /// An error of this crate.
 ///
@@ -60,6 +60,17 @@ pub enum Error {
         "all peers would store in one place: let the name hold the peer's number or process id"
     )]
     SamePath,
+    /// There are neither one directory nor one for each peer.
+    #[error("there are {directories} directories for {peers} peers: give one, or one for each")]
+    DirectoryCount {
+        /// How many there are.
+        directories: usize,
+        /// Number of peers.
+        peers: PeerCount,
+    },
+    /// Each peer has a directory of its own, and none of them can be used.
+    #[error("no peer can store its copy: {}", reasons(.0))]
+    NoPeerLeft(Vec<(PeerId, Failure)>),
     /// A received file would replace the source.
     #[error("{0:?} is the source itself: choose another directory or name")]
     IsSource(PathBuf),
@@ -129,6 +140,11 @@ pub enum Error {
     /// The server is gone, so nobody will say whether the copy is whole.
     #[error("the server ended before the copy was committed")]
     ServerGone,
+}
+
+fn reasons(refused: &[(PeerId, Failure)]) -> String {
+    let reason = |(peer, why): &(PeerId, Failure)| format!("peer {peer}: {why}");
+    refused.iter().map(reason).collect::<Vec<_>>().join("; ")
 }
 
 fn no_room(count: u32, amounts: [u64; 3], path: &Path) -> String {

@@ -1,21 +1,15 @@
-//! What is to be copied to whom and where, and the checks that come before anything is created.
+//! What is to be copied to whom and where.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
-use std::os::fd::AsRawFd;
-use std::path::{Component, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use crate::process::{check_namespace, descriptor_limit};
 use crate::unnamed::check_replaceable;
-use crate::{
-    Directory, DirectoryTemplate, Error, Existing, FileName, NameTemplate, PeerId, Source,
-    Transport,
-};
+use crate::{Directories, Directory, Error, Existing, FileName, NameTemplate, PeerId, Source};
 
 /// Number of peers, from 1 to [`PeerCount::MAX`].
 ///
@@ -64,7 +58,7 @@ pub struct Job {
     /// To how many peers.
     pub peers: PeerCount,
     /// Where the received files go. Missing directories are made.
-    pub directory: DirectoryTemplate,
+    pub directories: Directories,
     /// What they are called there.
     pub name: NameTemplate,
     /// What happens where a final name exists already.
@@ -77,28 +71,7 @@ pub struct Job {
     pub timeout: Option<Duration>,
 }
 
-/// Descriptors that a run needs beside those for each peer: the directory, the endpoint and what
-/// makes it, the peers' epoll instance and a transport's own, a new peer's end of its channel.
-const SHARED_DESCRIPTORS: u64 = 6;
-
-/// The greatest process id there can be.
-const GREATEST_PID: u32 = 1 << 22;
-
 impl Job {
-    /// Checks everything about the job that can be known before anything is created: that names
-    /// fit, that the descriptor limit suffices for transport `T`, that the directory can be written
-    /// to and has room, that no received file would replace the source, and that no two peers would
-    /// store in one place.
-    ///
-    /// # Errors
-    /// The first reason why the job cannot succeed.
-    pub fn check<T: Transport>(&self) -> Result<(), Error> {
-        check_namespace()?;
-        self.check_names()?;
-        self.check_descriptors(1 + T::DESCRIPTORS_PER_PEER)?;
-        self.check_destinations()
-    }
-
     /// The final name of a peer's copy of the file that is called `name` by its server.
     ///
     /// # Errors
@@ -113,7 +86,7 @@ impl Job {
     /// [`Error::NameTooLong`]
     pub fn final_path(&self, peer: PeerId, pid: u32) -> Result<PathBuf, Error> {
         let name = self.final_name(peer, pid, self.source.header().name())?;
-        Ok(self.directory.render(peer).join(name))
+        Ok(self.directories.render(peer).join(name))
     }
 
     /// The peers whose received files would get the path of another's before them, each with that other.
@@ -140,94 +113,12 @@ impl Job {
         Ok(same)
     }
 
-    /// Whether every peer has a directory of its own.
-    pub(crate) fn has_own_directories(&self) -> bool {
-        self.directory.tells_peers_apart()
-    }
-
-    /// Names are checked with the longest numbers that can stand in them.
-    fn check_names(&self) -> Result<(), Error> {
-        let (peer, name) = (PeerId(self.peers.get() - 1), self.source.header().name());
-        self.final_name(peer, GREATEST_PID, name).map(drop)
-    }
-
-    fn check_descriptors(&self, per_peer: u64) -> Result<(), Error> {
-        let limit = descriptor_limit().and_then(|limit| limit.current);
-        let Some(limit) = limit else { return Ok(()) };
-        // Descriptors are given out from the lowest free one up.
-        let open = match rustix::io::dup(&self.source) {
-            Ok(next) => u64::try_from(next.as_raw_fd()).unwrap_or(0),
-            Err(Errno::MFILE) => limit,
-            // Then they are not counted beforehand.
-            Err(_) => return Ok(()),
-        };
-        let needed = open + SHARED_DESCRIPTORS + per_peer * u64::from(self.peers.get());
-        if needed > limit {
-            return Err(Error::DescriptorLimit { peers: self.peers, needed, limit });
-        }
-        Ok(())
-    }
-
-    /// Looks at each directory once, and at each file system once for all copies that it gets.
-    fn check_destinations(&self) -> Result<(), Error> {
-        let own = self.has_own_directories();
-        let copies = if own { 1 } else { self.peers.get() };
-        let directories = if own { self.peers.get() } else { 1 };
-        let mut file_systems: BTreeMap<u64, (Directory, u32)> = BTreeMap::new();
-        let mut places = BTreeSet::new();
-        if copies > 1 && !self.name.tells_peers_apart() {
-            return Err(Error::SamePath);
-        }
-        for peer in (0..directories).map(PeerId) {
-            let path = self.directory.render(peer);
-            let nearest = Directory::open_nearest(&path)?;
-            nearest.check_writable()?;
-            let exists = nearest.path() == path;
-            if exists {
-                self.check_known_names(&nearest, peer, copies)?;
-            }
-            let (device, inode) = nearest.identity()?;
-            // Different paths can lead to one directory, by links or by `..`.
-            let is_new = exists && places.insert((device, inode));
-            let is_plain = !exists && !path.components().any(|part| part == Component::ParentDir);
-            if !(self.name.tells_peers_apart() || is_new || is_plain) {
-                return Err(Error::SamePath);
-            }
-            file_systems.entry(device).or_insert((nearest, 0)).1 += copies;
-        }
-        file_systems
-            .values()
-            .try_for_each(|(directory, copies)| self.check_room(directory, *copies))
-    }
-
-    fn check_room(&self, directory: &Directory, copies: u32) -> Result<(), Error> {
-        let (Some(size), Some(available)) = (self.source.map().length(), directory.available())
-        else {
-            return Ok(());
-        };
-        let needed = size.saturating_mul(copies.into());
-        if needed > available {
-            let path = directory.path().to_owned();
-            return Err(Error::NoRoom { peers: copies, size, needed, available, path });
-        }
-        Ok(())
-    }
-
-    /// Checks that no final name is the source. With a process id in it a name is not known yet; then each
-    /// peer checks its own, at its commit.
-    fn check_known_names(
-        &self,
-        directory: &Directory,
-        first: PeerId,
-        peers: u32,
-    ) -> Result<(), Error> {
-        if self.name.needs_pid() {
-            return Ok(());
-        }
-        (first.0..first.0 + peers).map(PeerId).try_for_each(|peer| {
-            let name = self.final_name(peer, 0, self.source.header().name())?;
-            self.check_is_not_source(directory, &name)
-        })
+    /// The directories of all peers, each with those that store there.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (PathBuf, Range<u32>)> {
+        let peers = self.peers.get();
+        let each = if self.directories.are_own() { 1 } else { peers };
+        let starts = (0..peers).step_by(PeerId(each).index());
+        starts.map(move |start| (self.directories.render(PeerId(start)), start..start + each))
     }
 
     /// Checks that a file may get `name`, as far as a look tells: that this would replace neither the source
@@ -265,7 +156,7 @@ mod tests {
         let job = Job {
             source: Source::open(file.path()).unwrap(),
             peers: PeerCount::new(20).unwrap(),
-            directory: PathBuf::from("received").into(),
+            directories: PathBuf::from("received").into(),
             name: name.parse().unwrap(),
             existing: Existing::Replace,
             sync: false,

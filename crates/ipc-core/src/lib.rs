@@ -6,10 +6,11 @@
 //!
 //! The way of a file, and where to read it:
 //!
-//! 1. [`Job`] (`job.rs`) is what is to be done; [`Job::check`] refuses what cannot succeed before
-//!    anything is created. [`Source`] (`source.rs`) is the open file.
-//! 2. [`copy()`] (`copy.rs`) forks the [`Peers`] (`peers.rs`, `process.rs`), lets the [`Transport`]
-//!    move the bytes, and waits for the end of all.
+//! 1. [`Job`] (`job.rs`) is what is to be done; [`Job::check`] (`preflight.rs`) refuses what cannot succeed
+//!    before anything is created. [`Source`] (`source.rs`) is the open file.
+//! 2. [`copy()`] (`copy.rs`) opens the directories (`destinations.rs`), forks the [`Peers`] (`peers.rs`,
+//!    `process.rs`), lets the [`Transport`] move the bytes, waits for the end of all, and has a [`Guard`]
+//!    (`guard.rs`) remove what failed peers have left.
 //! 3. Each peer (`peer.rs`) receives into a [`ReceivedFile`] (`received.rs`) that has no name yet.
 //! 4. Over the control channel (`control.rs`) it says that it has everything; the server checks
 //!    that the source is unchanged and tells it to commit; the file gets its final name.
@@ -72,14 +73,14 @@
 //! let job = Job {
 //!     source,
 //!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
-//!     directory: root.path().join("received").into(),
+//!     directories: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
 //!     preserve: false,
 //!     timeout: None,
 //! };
-//! job.check::<Inherited>()?;
+//! let job = job.check::<Inherited>()?;
 //! let report = copy(&job, &transport)?;
 //! assert!(report.is_success(), "{report:?}");
 //! assert_eq!(std::fs::read(root.path().join("received/1-greeting"))?, b"hello");
@@ -90,7 +91,9 @@
 mod control;
 mod copy;
 mod data_map;
+mod destinations;
 mod digest;
+mod directories;
 mod directory;
 mod error;
 mod file_name;
@@ -99,6 +102,7 @@ mod finished;
 mod flush;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod guard;
 mod header;
 pub mod io;
 mod job;
@@ -106,6 +110,7 @@ mod kind;
 pub mod memory;
 mod peer;
 mod peers;
+mod preflight;
 pub mod process;
 mod progress;
 mod reader;
@@ -124,14 +129,17 @@ pub use control::ServerLink;
 pub use copy::{copy, copy_and_tell};
 pub use data_map::{DataMap, Run};
 pub use digest::Digest;
+pub use directories::Directories;
 pub use directory::Directory;
 pub use error::{Error, describe, errno};
 pub use file_name::FileName;
 pub use finished::FinishedFile;
+pub use guard::{CleanUp, Guard};
 pub use header::FileHeader;
 pub use job::{Job, PeerCount};
 pub use kind::NotCopyable;
 pub use peers::Peers;
+pub use preflight::CheckedJob;
 pub use reader::SourceReader;
 pub use received::ReceivedFile;
 pub use report::{Failure, Outcome, PeerId, PeerReport, Report};

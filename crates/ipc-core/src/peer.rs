@@ -3,9 +3,7 @@
 use crate::control::{FromPeer, ServerLink};
 use crate::copy::Run;
 use crate::transport::{Connection, Received, Transport};
-use crate::{
-    Digest, Directory, Error, Failure, FinishedFile, PeerId, ReceivedFile, Source, process,
-};
+use crate::{Digest, Error, Failure, FinishedFile, PeerId, ReceivedFile, Source, process};
 
 /// Runs peer `me` in its own process; an error is what the server is to report of it.
 pub(crate) fn run<T: Transport>(
@@ -14,14 +12,7 @@ pub(crate) fn run<T: Transport>(
     me: PeerId,
     server: &ServerLink,
 ) -> Result<(), Failure> {
-    let own;
-    let directory = match &run.shared {
-        Some(shared) => shared,
-        None => {
-            own = Directory::open_or_create(&run.job.directory.render(me))?;
-            &own
-        }
-    };
+    let directory = run.destinations.of(me)?;
     let name = run.job.final_name(me, std::process::id(), run.job.source.header().name())?;
     run.job.check_name(directory, &name)?;
     let connection = transport.connect(me, server).map_err(|error| Failure::new(&error))?;
@@ -32,7 +23,7 @@ pub(crate) fn run<T: Transport>(
     }
     // Where the file must have a hidden name, a peer that is killed with the server would leave it
     // behind. So it outlives the server, and learns of its end by the control channel.
-    let hidden = run.hidden_name(me)?;
+    let hidden = run.destinations.hidden_name(me)?;
     let mut file = process::shielded(
         || ReceivedFile::create_with_holes(directory, header, run.job.source.map().clone(), hidden),
         ReceivedFile::is_under_hidden_name,

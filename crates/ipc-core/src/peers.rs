@@ -95,21 +95,21 @@ impl<'s> Peers<'s> {
         })
     }
 
-    /// Forks them; each runs `run` with its number and its link to the server, and ends with status 0
+    /// Forks them, each with the descriptors that `keep` says; each runs `run` with its number and its link to the server, and ends with status 0
     /// if that returns `Ok`.
     ///
     /// # Errors
     /// [`Error::Fork`], or as [`fork`]; no peer is left once this is dropped then.
-    pub(crate) fn fork(
+    pub(crate) fn fork<'k>(
         &mut self,
-        keep: &[BorrowedFd<'_>],
+        keep: impl Fn(PeerId) -> Vec<BorrowedFd<'k>>,
         mut run: impl FnMut(PeerId, &ServerLink) -> Result<(), Failure>,
     ) -> Result<(), Error> {
         for id in self.count.ids() {
             let (link, server) = channel()?;
             epoll::add(&self.epoll, &link, EventData::new_u64(id.0.into()), EventFlags::IN)
                 .map_err(Error::system("watch a control channel"))?;
-            let keep: Vec<_> = keep.iter().copied().chain([server.as_fd()]).collect();
+            let keep: Vec<_> = keep(id).into_iter().chain([server.as_fd()]).collect();
             let live = |entered: Result<(), Error>| {
                 let mut run = || panicked::catch(|| run(id, &server));
                 match entered.map_err(Failure::from).and_then(|()| run()) {

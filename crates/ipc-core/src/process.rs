@@ -22,7 +22,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use crate::Error;
 use crate::io::{now, wait_ready};
 
-use self::enter::{die_with_parent, enter_child};
+use self::enter::{die_with_parent, enter_apart, enter_child};
 
 /// What the death of its parent means to a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,52 @@ fn run_child(child: impl FnOnce() -> u8) -> u8 {
         std::mem::forget(payload);
         PANICKED
     })
+}
+
+/// Forks a process that runs `child` in a session of its own, and is no child of the caller, which need not
+/// reap it and does not find it among the peers. Otherwise as [`fork`].
+///
+/// # Safety
+/// As for [`fork`].
+///
+/// # Errors
+/// As [`fork`].
+pub(crate) unsafe fn fork_apart(
+    keep: &[BorrowedFd<'_>],
+    child: impl FnOnce() -> u8,
+) -> Result<(), Error> {
+    check_single_threaded()?;
+    let failed = Error::system("fork a process");
+    // SAFETY: As in `fork`.
+    let between = unsafe { libc::fork() };
+    if between == 0 {
+        // It leads no process group yet, so this does not fail.
+        let _ = rustix::process::setsid();
+        // SAFETY: As in `fork`.
+        let forked = unsafe { libc::fork() };
+        let status = match forked {
+            0 => run_child(|| {
+                enter_apart(keep);
+                child()
+            }),
+            // No error number is greater.
+            -1 => io::Error::last_os_error()
+                .raw_os_error()
+                .and_then(|errno| u8::try_from(errno).ok())
+                .unwrap_or(u8::MAX),
+            _ => 0,
+        };
+        // SAFETY: `_exit` has no precondition; it skips the parent's exit handlers and buffers.
+        unsafe { libc::_exit(status.into()) }
+    }
+    let Some(pid) = Pid::from_raw(between).filter(|_| between > 0) else {
+        return Err(failed(io::Error::last_os_error()));
+    };
+    match (Child { pid, is_reaped: false }).wait() {
+        Ok(Exit::Status(errno)) if errno > 0 => Err(failed(io::Error::from_raw_os_error(errno))),
+        // Where its status cannot be had, the process itself will tell.
+        _ => Ok(()),
+    }
 }
 
 /// Exit status of a child that panicked: the one that Rust programs have.

@@ -16,6 +16,12 @@ pub enum Event<'e> {
         /// Its process id.
         pid: u32,
     },
+    /// What failed peers have left takes long to remove: a file system does not answer, say. The run ends all
+    /// the same.
+    CleanUpUnfinished {
+        /// The process that goes on with it.
+        pid: u32,
+    },
     /// How far all peers have come; told about once in a [`SLICE`].
     Progress {
         /// All of them, by number.

@@ -36,14 +36,14 @@
 //! let job = Job {
 //!     source: Source::open(&path)?,
 //!     peers: PeerCount::new(3).ok_or("not a number of peers")?,
-//!     directory: root.path().join("received").into(),
+//!     directories: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
 //!     preserve: false,
 //!     timeout: None,
 //! };
-//! job.check::<SharedMemory>()?;
+//! let job = job.check::<SharedMemory>()?;
 //! let transport = SharedMemory::create(&job.source, job.peers, Options::default())?;
 //! let report = copy(&job, &transport)?;
 //! assert!(report.is_success(), "{report:?}");

@@ -3,14 +3,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use ipc_core::io::{now, read, timespec, write_all};
-use ipc_core::process::{Child, Exit, Lifeline, fork};
-use ipc_core::{Directory, FileName};
+use ipc_core::io::{now, timespec, write_all};
+use ipc_core::{Directory, FileName, Guard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::mm::MprotectFlags;
@@ -38,21 +36,28 @@ impl Semaphore {
     ///
     /// `sem_open` with `O_CREAT` goes through a temporary name of its own choosing, which a
     /// `SIGKILL` leaves behind. So the file is made without a name, linked, opened by name, and
-    /// unlinked, while a [`NameGuard`] stands by.
+    /// unlinked, while a [`Guard`] stands by: the name stays only if both are killed within the
+    /// microseconds between link and unlink.
     ///
     /// # Errors
-    /// [`Error::Semaphore`], or [`Error::Core`] if no process can be forked.
+    /// [`Error::Semaphore`], [`Error::Core`]
     pub(crate) fn create() -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Semaphore { source };
         let token = FileName::random_token();
         let directory = Directory::open(SHARED_MEMORY.as_ref())?;
         let name = FileName::new(format!("sem.{token:016x}").as_bytes())?;
         let file = semaphore_file(&directory).map_err(failed)?;
-        let guard = NameGuard::new(&directory, &name)?;
+        // It is needed only if this process is killed.
+        let guard = Guard::of_name(&directory, &name).ok();
         let opened = directory.link(&file, &name).map_err(Error::from);
         let opened = opened.and_then(|()| open_by_name(token).map_err(failed));
         let removed = directory.remove(&name);
-        guard.dismiss(removed.is_ok())?;
+        match (guard, &removed) {
+            (Some(guard), Ok(())) => guard.dismiss(),
+            // It may have better luck.
+            (Some(guard), Err(_)) => _ = guard.clean_up(),
+            (None, _) => {}
+        }
         removed?;
         opened
     }
@@ -131,66 +136,4 @@ fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
     let fd = retry_on_intr(|| rustix::fs::openat(directory, ".", flags, mode))?;
     write_all(&fd, &semaphore.0)?;
     Ok(fd)
-}
-
-/// A process that removes a name should the one that gave it die before it can.
-///
-/// It has a process group of its own, so that no signal to its parent's reaches it, and when it dies
-/// itself, the parent still lives to remove the name. So the name stays only if both are killed
-/// within the microseconds between link and unlink.
-struct NameGuard {
-    /// Its closing without a word is the parent's death.
-    dismissal: UnixStream,
-    child: Child,
-}
-
-impl NameGuard {
-    /// Forks it, and waits until it stands by.
-    fn new(directory: &Directory, name: &FileName) -> Result<Self, Error> {
-        let failed = |source| Error::Semaphore { source };
-        let (waiting, dismissal) = UnixStream::pair().map_err(failed)?;
-        let keep = [waiting.as_fd(), directory.as_fd()];
-        let stand_by = |entered: Result<(), ipc_core::Error>| {
-            let ready = entered
-                .map_err(|error| ipc_core::errno(&error))
-                .and_then(|()| write_all(&waiting, &[1]).map_err(|error| error.raw_os_error()));
-            if let Err(errno) = ready {
-                // Its exit status is all that it can say now; no error number is greater.
-                return errno.and_then(|errno| u8::try_from(errno).ok()).unwrap_or(u8::MAX);
-            }
-            let dismissed = read(&waiting, &mut [0]).is_ok_and(|length| length > 0);
-            if !dismissed {
-                // Mostly it is not there; and there is nobody to tell if it cannot be removed.
-                let _ = directory.remove(name);
-            }
-            0
-        };
-        // SAFETY: The guard uses its end of the pair and the directory, which it keeps.
-        let child = unsafe { fork(Lifeline::Outlives, &keep, stand_by) }?;
-        drop(waiting);
-        let ready = read(&dismissal, &mut [0]);
-        if let Ok(1) = ready {
-            return Ok(Self { dismissal, child });
-        }
-        drop(dismissal);
-        Err(failed(match (ready, child.wait()?) {
-            (Err(error), _) => error,
-            (Ok(_), Exit::Status(errno)) if errno < u8::MAX.into() => {
-                io::Error::from_raw_os_error(errno)
-            }
-            (Ok(_), exit) => io::Error::other(format!("the guard of its name {exit}")),
-        }))
-    }
-
-    /// Sends it away and waits until it is gone; unless the name has been `removed`, it tries that
-    /// first.
-    fn dismiss(self, removed: bool) -> Result<(), Error> {
-        if removed {
-            // It may have been killed, which is as good.
-            let _ = write_all(&self.dismissal, &[1]);
-        }
-        drop(self.dismissal);
-        self.child.wait()?;
-        Ok(())
-    }
 }

@@ -53,14 +53,14 @@
 //! let job = Job {
 //!     source,
 //!     peers: PeerCount::new(2).ok_or("not a number of peers")?,
-//!     directory: root.path().join("received").into(),
+//!     directories: root.path().join("received").into(),
 //!     name: "{peer}-{name}".parse()?,
 //!     existing: Existing::Replace,
 //!     sync: false,
 //!     preserve: false,
 //!     timeout: None,
 //! };
-//! job.check::<SocketTransport>()?;
+//! let job = job.check::<SocketTransport>()?;
 //! let report = copy(&job, &transport)?;
 //! assert!(report.is_success(), "{report:?}");
 //! assert_eq!(std::fs::read(root.path().join("received/0-greeting"))?, b"hello");

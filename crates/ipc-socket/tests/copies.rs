@@ -300,14 +300,14 @@ where
     let job = Job {
         source,
         peers: PeerCount::new(peers).unwrap(),
-        directory: root.path().to_str().unwrap().parse().unwrap(),
+        directories: root.path().to_str().unwrap().parse().unwrap(),
         name: "{peer}".parse().unwrap(),
         existing: Existing::Keep,
         sync: false,
         preserve: false,
         timeout: None,
     };
-    job.check::<Hooked<C>>().unwrap();
+    let job = job.check::<Hooked<C>>().unwrap();
     let report = copy(&job, &Hooked { transport, connect }).unwrap();
     Run { report, root }
 }

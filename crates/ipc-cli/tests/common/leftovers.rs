@@ -175,6 +175,28 @@ pub(crate) fn await_end(pid: Pid) {
     await_any(&mut [PollFd::new(&pidfd, PollFlags::IN)], &format!("the end of process {pid:?}"));
 }
 
+/// All processes of this program that work in `directory`, whatever session they are in.
+pub(crate) fn processes_of(program: &Path, directory: &Path) -> Vec<Pid> {
+    let program = program.canonicalize().unwrap();
+    let leads_to = |pid: i32, link: &str, path: &Path| {
+        fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|target| target == path)
+    };
+    let works = |&pid: &i32| leads_to(pid, "exe", &program) && leads_to(pid, "cwd", directory);
+    processes().filter(works).filter_map(Pid::from_raw).collect()
+}
+
+/// Waits for the end of all processes of this program that work in `directory`: those that clean up are in
+/// sessions of their own.
+pub(crate) fn await_clean_up(program: &Path, directory: &Path) {
+    while let Some(&pid) = processes_of(program, directory).first() {
+        // It may have ended meanwhile, and has come to be this process's child if its parent is dead.
+        if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            await_any(&mut [PollFd::new(&pidfd, PollFlags::IN)], &format!("the end of {pid:?}"));
+        }
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
 /// Waits for the end of everybody whom a dead server left behind.
 pub(crate) fn reap_session_of(leader: Pid) {
     for pid in session_of(leader) {

@@ -156,6 +156,13 @@ impl<'s> Run<'s> {
         self.ends(status, &[line_with(why)]).has_stored(&[]);
     }
 
+    /// Says why for each peer, before anything was made.
+    pub(crate) fn refuses_each(self, why: &[&str]) {
+        let line = |(peer, why)| format!("peer {peer}: {}", line_with(why));
+        let lines: Vec<_> = why.iter().copied().enumerate().map(line).collect();
+        self.ends(1, &lines).has_stored(&[]);
+    }
+
     /// All copies are there, but the list of them could not be delivered.
     pub(crate) fn loses_its_report(self, paths: &[Vec<u8>], contents: &[u8], why: &str) {
         self.stores_but(paths, contents, &format!("cannot write to standard output: {why}"));

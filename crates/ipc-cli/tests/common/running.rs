@@ -16,8 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Sandbox;
 use super::leftovers::{
-    Entry, Snapshot, await_any, await_end, children_of, orphaned_shared_memory, reap_session_of,
-    session_of, shared_memory_names, snapshot,
+    Entry, Snapshot, await_any, await_clean_up, await_end, children_of, orphaned_shared_memory,
+    reap_session_of, session_of, shared_memory_names, snapshot,
 };
 use super::run::Run;
 
@@ -146,6 +146,7 @@ impl<'s> Running<'s> {
     }
 
     fn ended(&mut self, status: ExitStatus) -> Run<'s> {
+        await_clean_up(self.sandbox.program_path(), &self.sandbox.path("."));
         let orphans = orphaned_shared_memory(&self.shared_memory);
         assert_eq!(orphans, [] as [PathBuf; 0], "left by {}", self.command);
         let read = |file: &mut File| {

@@ -34,6 +34,12 @@ pub(super) fn enter_child(
     Ok(())
 }
 
+/// Cuts all ties of a child that outlives its parent, in a session of its own.
+pub(super) fn enter_apart(keep: &[BorrowedFd<'_>]) {
+    reset_handlers();
+    close_all_but(keep);
+}
+
 /// Lets the kernel kill the calling child when its parent dies.
 ///
 /// Where that is refused, the child learns of the death by its channel to the parent.
