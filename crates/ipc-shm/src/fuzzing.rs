@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipc_core::{FileHeader, FileName, OnSlow, Patience};
 
 use crate::layout::Layout;
-use crate::ring::{Consumer, ImpossibleReads, Producer, Ready, Shared};
+use crate::ring::{Consumer, ImpossibleReads, Producer, Ready, Shared, truncated};
 use crate::segment::Segment;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -126,7 +126,7 @@ fn layout([counts, size]: [u8; 2]) -> Layout {
 
 /// The byte that the ring has at a place.
 fn pattern(place: usize) -> u8 {
-    u8::try_from(place % 251).unwrap_or_default()
+    u8::try_from(place % 251).expect("it is less than 251")
 }
 
 /// What is still to be done, a byte or several for each step; zeros once all is done.
@@ -192,11 +192,7 @@ impl<'s> Scribbled<'s> {
     fn look<'w>(&self, word: &'w AtomicU32, writer: Writer) -> &'w AtomicU32 {
         if self.lies(writer) {
             let rewritten = self.script.rewrite(word.load(Ordering::Relaxed).into());
-            // The high half is cut off.
-            word.store(
-                (rewritten & u64::from(u32::MAX)).try_into().unwrap_or(0),
-                Ordering::Relaxed,
-            );
+            word.store(truncated(rewritten), Ordering::Relaxed);
         }
         word
     }

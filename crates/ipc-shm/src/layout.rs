@@ -108,11 +108,12 @@ impl Layout {
         block_size: BlockSize,
         size: Option<u64>,
     ) -> Self {
-        let whole = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(u32::MAX);
-        let block_size = block_size.get().min(whole.max(1));
-        let useful = size.map_or(u64::MAX, |size| useful_blocks(size, block_size.into()));
-        let useful = u32::try_from(useful).unwrap_or(u32::MAX);
-        Self { peers: peers.get(), block_count: blocks.get().min(useful), block_size }
+        let (mut block_size, mut block_count) = (block_size.get(), blocks.get());
+        if let Some(size) = size {
+            block_size = lesser(size.max(1), block_size);
+            block_count = lesser(useful_blocks(size, block_size.into()), block_count);
+        }
+        Self { peers: peers.get(), block_count, block_size }
     }
 
     /// How many bytes a block holds.
@@ -180,6 +181,11 @@ impl Layout {
     fn check(&self, peer: u32) {
         assert!(peer < self.peers, "there is no peer {peer}");
     }
+}
+
+/// The lesser of both.
+fn lesser(one: u64, other: u32) -> u32 {
+    u32::try_from(one).map_or(other, |one| one.min(other))
 }
 
 /// Blocks beyond which a ring for a file of `size` bytes costs more time than it saves.

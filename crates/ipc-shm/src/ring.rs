@@ -110,14 +110,12 @@ impl<S: Shared> Producer<S> {
 
     /// No longer waits for `peer`.
     pub(crate) fn leave_out(&mut self, peer: u32) {
-        if let Some(reads) = self.reads.get_mut(peer as usize) {
-            *reads = None;
-        }
+        self.reads[peer as usize] = None;
     }
 
     /// No longer waits for `peer`, which lives on: it learns that its blocks are not its own any more.
     pub(crate) fn detach(&mut self, peer: u32) {
-        let Some(detached) = self.shared.detached(peer) else { return };
+        let detached = self.shared.detached(peer).expect("the server can detach peers");
         detached.store(1, Ordering::Relaxed);
         // Pairs with the fences in `ReadyBlocks::release` and `Consumer::ready`: whoever stored a byte of
         // a block that is filled anew after this, or took its length, sees the store before it.
@@ -215,7 +213,7 @@ impl<S: Shared> Producer<S> {
 
     /// How many blocks `peer` has read, unless it is left out.
     fn look_at(&mut self, peer: u32) -> Result<Option<u64>, ImpossibleReads> {
-        let Some(Some(known)) = self.reads.get_mut(peer as usize) else { return Ok(None) };
+        let Some(known) = &mut self.reads[peer as usize] else { return Ok(None) };
         // Pairs with the store in `ReadyBlocks::release`: what this peer has read of a block
         // happens before the block is filled anew.
         let now = self.shared.number_of_reads(peer).load(Ordering::Acquire);
@@ -256,7 +254,7 @@ impl<S: Shared> Producer<S> {
     /// Free blocks, as far as known.
     fn known_room(&self) -> u32 {
         let behind = self.slowest_known().map_or(0, |(_, reads)| self.published - reads);
-        self.block_count.saturating_sub(truncated(behind))
+        self.block_count - truncated(behind)
     }
 }
 
@@ -279,7 +277,8 @@ impl<S: Shared> FreeBlocks<'_, S> {
     pub(crate) fn publish(self, bytes: usize, ends: bool) -> bool {
         let Self { producer, first, count } = self;
         let size = producer.block_size as usize;
-        let blocks = truncated(bytes.div_ceil(size) as u64).min(count);
+        let blocks = truncated(bytes.div_ceil(size) as u64);
+        assert!(blocks <= count, "{bytes} bytes are more than {count} blocks hold");
         let ended = ends && blocks < producer.known_room();
         let mut left = bytes;
         for block in 0..blocks {
@@ -474,12 +473,12 @@ impl Awaited {
 
 /// Where the block with this number, counted from the first of the file, lies in the ring.
 fn slot(number: u64, block_count: u32) -> u32 {
-    truncated(number % u64::from(block_count.max(1)))
+    truncated(number % u64::from(block_count))
 }
 
 /// The low 32 bits: how a count is written where others see it.
 #[allow(clippy::cast_possible_truncation, reason = "shared counts wrap at 2^32 by design")]
-fn truncated(count: u64) -> u32 {
+pub(crate) fn truncated(count: u64) -> u32 {
     count as u32
 }
 

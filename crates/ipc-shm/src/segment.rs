@@ -38,7 +38,7 @@ impl Segment {
         // rustix would ask the kernel or `/proc`, and panic where both refuse.
         // SAFETY: The call only asks.
         let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        let page_size = usize::try_from(page_size).unwrap_or(0);
+        let page_size = usize::try_from(page_size).expect("every system has pages");
         if page_size as u64 != PAGE {
             return Err(Error::PageSize(page_size));
         }

@@ -95,9 +95,7 @@ impl<'s> Buffered<'s> {
 
     /// Sends the reader on as much as `socket` takes.
     pub(crate) fn send(&mut self, reader: PeerId, socket: &OwnedFd) -> rustix::io::Result<Sent> {
-        let Some(Some(position)) = self.positions.get_mut(reader.index()) else {
-            return Ok(Sent::Everything);
-        };
+        let position = self.positions[reader.index()].as_mut().expect("it has not left");
         let mut has_sent = false;
         loop {
             let bytes = self.window.at(*position);
@@ -122,7 +120,7 @@ impl<'s> Buffered<'s> {
 
     /// Waits no longer for a reader.
     pub(crate) fn leave(&mut self, reader: PeerId) {
-        if let Some(position) = self.positions.get_mut(reader.index()).and_then(Option::take) {
+        if let Some(position) = self.positions[reader.index()].take() {
             self.window.leave(position);
             self.satisfied.retain(|&(satisfied, _)| satisfied != reader);
         }

@@ -49,8 +49,8 @@ impl Clients {
         self.by_number.iter().any(|stage| matches!(stage, Stage::Awaited))
     }
 
-    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Stage> {
-        self.by_number.get_mut(id.index())
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> &mut Stage {
+        &mut self.by_number[id.index()]
     }
 
     /// The peer that has this process id.
@@ -60,8 +60,8 @@ impl Clients {
 
     /// Makes a peer [`Stage::Done`], which closes its connection; says whether it was not.
     pub(crate) fn end(&mut self, id: PeerId) -> bool {
-        let stage = self.get_mut(id).filter(|stage| !matches!(stage, Stage::Done));
-        let was_unserved = stage.map(|stage| *stage = Stage::Done).is_some();
+        let before = std::mem::replace(self.get_mut(id), Stage::Done);
+        let was_unserved = !matches!(before, Stage::Done);
         self.unserved -= usize::from(was_unserved);
         was_unserved
     }

@@ -9,6 +9,7 @@
 
 use std::os::fd::OwnedFd;
 
+use ipc_core::io::at_most;
 use ipc_core::{PeerId, Source};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -52,7 +53,7 @@ impl<'s> Direct<'s> {
 
     /// Sends a peer on as much as `socket` takes, or as is fair.
     pub(crate) fn send(&mut self, peer: PeerId, socket: &OwnedFd) -> Result<Sent, SendError> {
-        let Some(cursor) = self.cursors.get_mut(peer.index()) else { return Ok(Sent::Everything) };
+        let cursor = &mut self.cursors[peer.index()];
         let mut turn_ends = None;
         let source = self.source;
         loop {
@@ -64,12 +65,9 @@ impl<'s> Direct<'s> {
                     if position >= end {
                         return Ok(Sent::EnoughForNow);
                     }
-                    let Some(run) = self.source.map().find(position) else {
-                        return Err(SendError::Source(self.truncated()));
-                    };
+                    let run = self.source.map().find(position).expect("the source has more data");
                     let mut offset = run.offset;
-                    let most = usize::try_from(run.length.min(end - position));
-                    let length = length.min(most.unwrap_or(usize::MAX));
+                    let length = at_most(run.length.min(end - position), length);
                     let sent = rustix::fs::sendfile(socket, source, Some(&mut offset), length);
                     let sent = match sent {
                         Ok(_) | Err(Errno::INTR | Errno::AGAIN) => sent,

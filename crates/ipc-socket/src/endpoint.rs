@@ -55,7 +55,7 @@ impl Endpoint {
 
     /// The abstract name, without the NUL before it.
     pub(crate) fn name(&self) -> &[u8] {
-        self.address.abstract_name().unwrap_or_default()
+        self.address.abstract_name().expect("the kernel has chosen one")
     }
 
     /// Peer: connects, by the name alone.

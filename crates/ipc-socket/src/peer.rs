@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
-use ipc_core::io::retry;
+use ipc_core::io::{at_most, complete, retry};
 use ipc_core::{Connection, FileHeader, Received, ReceivedFile};
 use rustix::event::PollFlags;
 use rustix::net::RecvFlags;
@@ -97,15 +97,14 @@ impl Memory {
     /// Receives `left` bytes of a frame, as far as there is room, and with its last byte the next
     /// frame's prefix: the next data replaces that, so data of all frames comes to lie in one piece.
     fn receive(&mut self, socket: &OwnedFd, left: &mut u64) -> Result<Option<[u8; PREFIX]>, Error> {
-        let data = usize::try_from(*left).unwrap_or(usize::MAX).min(STORE - self.filled);
+        let data = at_most(*left, STORE - self.filled);
         *left -= data as u64;
         let is_last = *left == 0;
         let length = data + if is_last { PREFIX } else { 0 };
-        let piece = self.buffer.get_mut(self.filled..).unwrap_or_default();
-        let piece = piece.get_mut(..length).unwrap_or_default();
+        let piece = &mut self.buffer[self.filled..self.filled + length];
         receive_exactly(socket, piece)?;
         self.filled += data;
-        Ok(piece.last_chunk().copied().filter(|_| is_last))
+        Ok(is_last.then(|| *piece.last_chunk().expect("it ends with a prefix")))
     }
 
     fn is_full(&self) -> bool {
@@ -113,7 +112,7 @@ impl Memory {
     }
 
     fn store(&mut self, file: &mut ReceivedFile<'_>) -> Result<(), Error> {
-        file.write_all(self.buffer.get(..self.filled).unwrap_or_default())?;
+        file.write_all(&self.buffer[..self.filled])?;
         self.filled = 0;
         Ok(())
     }
@@ -145,8 +144,7 @@ impl Pipe {
         left: u64,
         file: &mut ReceivedFile<'_>,
     ) -> Result<Option<u64>, Error> {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.capacity);
-        let most = most.min(file.piece());
+        let most = at_most(left, self.capacity).min(file.piece());
         let moved = retry(socket, PollFlags::IN, || {
             splice(socket, None, &self.writer, None, most, SpliceFlags::MOVE)
         });
@@ -163,18 +161,16 @@ impl Pipe {
 
 /// Fills `buffer`, waiting as long as the server holds its end.
 fn receive_exactly(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(), Error> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let received = retry(socket, PollFlags::IN, || {
-            rustix::net::recv(socket, &mut *rest, RecvFlags::WAITALL)
-        });
-        match received {
-            Ok((bytes, _)) if bytes > 0 => filled += bytes,
-            Ok(_) => return Err(ipc_core::Error::ServerGone.into()),
-            Err(error) => return Err(receive_failed(error)),
-        }
+    let received = complete(buffer.len(), |done| {
+        let (bytes, _) = retry(socket, PollFlags::IN, || {
+            rustix::net::recv(socket, &mut buffer[done..], RecvFlags::WAITALL)
+        })?;
+        Ok(bytes)
+    });
+    match received.map_err(receive_failed)? == buffer.len() {
+        true => Ok(()),
+        false => Err(ipc_core::Error::ServerGone.into()),
     }
-    Ok(())
 }
 
 fn receive_failed(error: std::io::Error) -> Error {

@@ -3,6 +3,7 @@
 //! The header before them is [`FileHeader`], which other ways share.
 
 use ipc_core::FileHeader;
+use ipc_core::io::at_most;
 
 use crate::Error;
 
@@ -92,13 +93,13 @@ impl Cursor {
     }
 
     pub(crate) fn next(&self) -> Piece<'_> {
-        match self.head.get(self.head_sent..) {
-            Some(head) if !head.is_empty() => Piece::Bytes(head),
-            _ if self.frame_left > 0 => {
-                let length = usize::try_from(self.frame_left).unwrap_or(usize::MAX);
+        match &self.head[self.head_sent..] {
+            [] if self.frame_left > 0 => {
+                let length = at_most(self.frame_left, usize::MAX);
                 Piece::Source { position: self.position, length }
             }
-            _ => Piece::Nothing,
+            [] => Piece::Nothing,
+            head => Piece::Bytes(head),
         }
     }
 
@@ -108,8 +109,8 @@ impl Cursor {
             self.head_sent += bytes;
             return;
         }
-        self.position = self.position.saturating_add(bytes as u64);
-        self.frame_left = self.frame_left.saturating_sub(bytes as u64);
+        self.position += bytes as u64;
+        self.frame_left -= bytes as u64;
         if self.frame_left == 0 && !self.ended {
             self.head.clear();
             self.head_sent = 0;
@@ -119,7 +120,7 @@ impl Cursor {
 
     /// Appends the next frame's length to the head; the last one is 0.
     fn begin_frame(&mut self) {
-        self.frame_left = self.length.saturating_sub(self.position).min(MAX_FRAME);
+        self.frame_left = (self.length - self.position).min(MAX_FRAME);
         self.head.extend_from_slice(&prefix(self.frame_left));
         self.ended = self.frame_left == 0;
     }

@@ -146,8 +146,8 @@ impl<'a, 's> Server<'a, 's> {
                 // It only had to end the sleep.
                 SOURCE => {}
                 number => {
-                    let id = PeerId(u32::try_from(number).unwrap_or(u32::MAX));
-                    self.handle_connection(id, flags)?;
+                    let number = u32::try_from(number).expect("all other tokens are numbers");
+                    self.handle_connection(PeerId(number), flags)?;
                 }
             }
         }
@@ -217,7 +217,7 @@ impl<'a, 's> Server<'a, 's> {
 
     /// Begins to serve a process that has a peer's id, if this is that peer's first connection.
     fn welcome(&mut self, id: PeerId, socket: OwnedFd) -> Result<(), Error> {
-        let Some(stage) = self.clients.get_mut(id) else { return Ok(()) };
+        let stage = self.clients.get_mut(id);
         if !matches!(stage, Stage::Awaited) || !self.peers.is_receiving(id) {
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl<'a, 's> Server<'a, 's> {
     }
 
     fn handle_connection(&mut self, id: PeerId, flags: EventFlags) -> Result<(), Error> {
-        let Some(Stage::Connected { is_writable, .. }) = self.clients.get_mut(id) else {
+        let Stage::Connected { is_writable, .. } = self.clients.get_mut(id) else {
             return Ok(());
         };
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
@@ -260,7 +260,7 @@ impl<'a, 's> Server<'a, 's> {
     /// Sends a peer as much as it takes.
     fn send(&mut self, id: PeerId) -> Result<(), Error> {
         let stage = self.clients.get_mut(id);
-        let Some(Stage::Connected { socket, is_writable: is_writable @ true }) = stage else {
+        let Stage::Connected { socket, is_writable: is_writable @ true } = stage else {
             return Ok(());
         };
         let sent = self.feed.send(id, socket);

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use ipc_core::io::at_most;
+
 use crate::protocol::{END, MAX_FRAME, PREFIX, prefix};
 
 /// The part of the stream that some reader still has to get, in chunks of a fixed size.
@@ -64,8 +66,7 @@ impl Window {
     /// for a frame of `frame` bytes; but one chunk at least, and frames of a page.
     pub(crate) fn new(header: &[u8], frame: usize, limit: usize, readers: usize) -> Self {
         // Behind its last frame every chunk keeps room for the end.
-        let most = usize::try_from(MAX_FRAME).unwrap_or(usize::MAX);
-        let frame = frame.clamp(LEAST_FRAME, most);
+        let frame = at_most(MAX_FRAME, frame.max(LEAST_FRAME));
         let capacity = header.len() + PREFIX + frame + END.len();
         let mut window = Self {
             chunks: VecDeque::new(),
@@ -77,10 +78,7 @@ impl Window {
             readers,
             ended: false,
         };
-        window.add_chunk();
-        if let Some(chunk) = window.chunks.back_mut() {
-            chunk.append(header);
-        }
+        window.add_chunk().append(header);
         window
     }
 
@@ -110,39 +108,45 @@ impl Window {
         if self.chunks.back().is_none_or(|chunk| chunk.is_closed) {
             self.add_chunk();
         }
-        let room = self.chunks.back_mut().map(Chunk::room).unwrap_or_default();
-        let length = room.len().min(self.frame);
-        room.get_mut(..length).unwrap_or_default()
+        let frame = self.frame;
+        let room = self.last_chunk().room();
+        let length = room.len().min(frame);
+        &mut room[..length]
     }
 
     /// Makes the first `bytes` of the room a frame, and lets the stream end there if it `ends`.
     pub(crate) fn commit(&mut self, bytes: usize, ends: bool) {
-        let Some(chunk) = self.chunks.back_mut() else { return };
+        let worthwhile = self.frame / WORTHWHILE;
+        let chunk = self.last_chunk();
+        assert!(!chunk.is_closed && bytes <= chunk.room().len(), "there is room for it");
         if bytes > 0 {
             chunk.append(&prefix(bytes as u64));
             chunk.length += bytes;
         }
         if ends {
             chunk.append(&END);
-            self.ended = true;
         }
-        chunk.is_closed = ends || chunk.room().len() < self.frame / WORTHWHILE;
+        chunk.is_closed = ends || chunk.room().len() < worthwhile;
+        self.ended = ends;
         self.release();
     }
 
     /// The bytes at `position` that lie in one piece; empty if the reader has all there are so far.
     pub(crate) fn at(&self, position: Position) -> &[u8] {
-        self.chunk(position.chunk)
-            .and_then(|chunk| chunk.buffer.get(position.offset..chunk.length))
-            .unwrap_or_default()
+        match self.chunks.get(self.index(position.chunk)) {
+            Some(chunk) => &chunk.buffer[position.offset..chunk.length],
+            None => &[],
+        }
     }
 
     /// Moves a reader on by `bytes` of those at its position.
     pub(crate) fn advance(&mut self, position: &mut Position, bytes: usize) {
         position.offset += bytes;
-        let Some(chunk) = self.chunk_mut(position.chunk) else { return };
-        if chunk.is_closed && position.offset >= chunk.length {
-            chunk.readers = chunk.readers.saturating_sub(1);
+        let index = self.index(position.chunk);
+        let chunk = &mut self.chunks[index];
+        assert!(position.offset <= chunk.length, "no reader has more than there is");
+        if chunk.is_closed && position.offset == chunk.length {
+            chunk.readers -= 1;
             *position = Position { chunk: position.chunk + 1, offset: 0 };
             self.release();
         }
@@ -150,23 +154,29 @@ impl Window {
 
     /// Whether a reader at `position` has everything, the end included.
     pub(crate) fn is_finished(&self, position: Position) -> bool {
-        self.ended && self.chunk(position.chunk).is_none()
+        self.ended && self.index(position.chunk) == self.chunks.len()
     }
 
     /// Takes a reader away that will not move on from `position`.
     pub(crate) fn leave(&mut self, position: Position) {
-        self.readers = self.readers.saturating_sub(1);
-        let passed = usize::try_from(position.chunk.saturating_sub(self.first));
-        for chunk in self.chunks.iter_mut().skip(passed.unwrap_or(usize::MAX)) {
-            chunk.readers = chunk.readers.saturating_sub(1);
+        self.readers -= 1;
+        let passed = self.index(position.chunk);
+        for chunk in self.chunks.iter_mut().skip(passed) {
+            chunk.readers -= 1;
         }
         self.release();
     }
 
-    fn add_chunk(&mut self) {
+    fn add_chunk(&mut self) -> &mut Chunk {
         let buffer = self.spare.pop().unwrap_or_else(|| vec![0; self.capacity].into_boxed_slice());
         let readers = self.readers;
         self.chunks.push_back(Chunk { buffer, length: 0, is_closed: false, readers });
+        self.last_chunk()
+    }
+
+    /// The chunk that is appended to.
+    fn last_chunk(&mut self) -> &mut Chunk {
+        self.chunks.back_mut().expect("there is a chunk where there is room")
     }
 
     /// Gives back the buffers that no reader needs any more.
@@ -178,12 +188,10 @@ impl Window {
         }
     }
 
-    fn chunk(&self, number: u64) -> Option<&Chunk> {
-        self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
-    }
-
-    fn chunk_mut(&mut self, number: u64) -> Option<&mut Chunk> {
-        self.chunks.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    /// Where a reader's chunk is among those in use; behind them if it comes next.
+    fn index(&self, number: u64) -> usize {
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.filter(|&index| index <= self.chunks.len()).expect("what a reader needs is kept")
     }
 }
 
@@ -191,16 +199,15 @@ impl Chunk {
     /// Appends what is known to fit.
     fn append(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
-        if let Some(to) = self.buffer.get_mut(self.length..end) {
-            to.copy_from_slice(bytes);
-            self.length = end;
-        }
+        self.buffer[self.length..end].copy_from_slice(bytes);
+        self.length = end;
     }
 
-    /// The place of the next frame's data.
+    /// The place of the next frame's data: behind its length, before the end of the file.
     fn room(&mut self) -> &mut [u8] {
-        let end = self.buffer.len().saturating_sub(END.len());
-        self.buffer.get_mut(self.length + PREFIX..end).unwrap_or_default()
+        let end = self.buffer.len() - END.len();
+        let start = (self.length + PREFIX).min(end);
+        &mut self.buffer[start..end]
     }
 }
 
@@ -224,7 +231,9 @@ mod tests {
     fn take(window: &mut Window, position: &mut Position, bytes: usize) -> Vec<u8> {
         let there = window.at(*position);
         let taken = there[..bytes.min(there.len())].to_vec();
-        window.advance(position, taken.len());
+        if !taken.is_empty() {
+            window.advance(position, taken.len());
+        }
         taken
     }
 
