@@ -182,10 +182,15 @@ impl<'d> UnnamedFile<'d> {
         })
     }
 
-    /// Whether `name` is this file's.
+    /// Whether `name` is this file's. Not every file system has numbers for its files that differ, so it must
+    /// look the same too.
     fn is_at(&self, name: &FileName) -> bool {
-        let Ok(id) = self.id() else { return false };
-        matches!(self.hidden.directory.examine(name), Ok(Some(stat)) if FileId::of(&stat) == id)
+        let look = |stat: Stat| {
+            (FileId::of(&stat), stat.st_size, stat.st_mode, stat.st_mtime, stat.st_mtime_nsec)
+        };
+        let own = retry_on_intr(|| rustix::fs::fstat(&self.fd)).map(look);
+        let named = self.hidden.directory.examine(name).ok().flatten().map(look);
+        own.is_ok_and(|own| named == Some(own))
     }
 
     /// Wraps the reason why `operation` on it failed; made for `map_err`.
