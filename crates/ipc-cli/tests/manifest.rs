@@ -266,7 +266,9 @@ both!(an_older_manifest_outlives_an_error_of_its_name, |sandbox| {
     let lists = sandbox.directory("lists");
     let args = ["--verify", "--manifest=lists/B3SUMS", "--name={peer}", "2", "data"];
     let older = sandbox.file("lists/B3SUMS", b"older");
-    for call in ["linkat:error=EDQUOT", "linkat:error=EDQUOT:when=2+", "renameat:error=EIO"] {
+    // The first link asks whether there can be any.
+    for call in ["linkat:error=EDQUOT:when=2+", "linkat:error=EDQUOT:when=3+", "renameat:error=EIO"]
+    {
         let inject = format!("inject={call}");
         let how = ["-P", lists.to_str().unwrap(), "-e", &inject];
         let Some(invocation) = sandbox.with(args).tampered(&how) else { return };
