@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
 
 use ipc_core::{
-    Error, Existing, FileName, Job, PeerCount, PeerId, Peers, Report, Served, ServerLink, Source,
+    Existing, FileName, Job, PeerCount, PeerId, Peers, Report, Served, ServerLink, Source,
     Transport, copy,
 };
 use ipc_shm::SharedMemory;
@@ -32,11 +32,11 @@ fn main() {
 
 fn memory_serves_no_other_source() {
     let scene = Scene::new();
-    let (other, shorter) = (scene.file("other"), scene.file("shorter"));
-    std::fs::write(&shorter, &contents()[1..]).unwrap();
+    let other = scene.file("other", &contents());
+    let shorter = scene.file("shorter", &contents()[1..]);
     let renamed = scene.source().with_name(FileName::new(b"name").unwrap());
-    for made_for in [Source::open(&other).unwrap(), Source::open(&shorter).unwrap(), renamed] {
-        let memory = SharedMemory::create(&made_for, peers(3), Default::default());
+    for made_for in [other, shorter, renamed] {
+        let memory = SharedMemory::create(&made_for, peers(3), ipc_shm::Options::default());
         scene.assert_refused(&memory.unwrap());
     }
 }
@@ -44,7 +44,8 @@ fn memory_serves_no_other_source() {
 fn memory_serves_no_other_number_of_peers() {
     let scene = Scene::new();
     for count in [1, 2, 4] {
-        let memory = SharedMemory::create(&scene.source(), peers(count), Default::default());
+        let options = ipc_shm::Options::default();
+        let memory = SharedMemory::create(&scene.source(), peers(count), options);
         scene.assert_refused(&memory.unwrap());
     }
 }
@@ -52,7 +53,7 @@ fn memory_serves_no_other_number_of_peers() {
 fn memory_serves_one_copy() {
     let scene = Scene::new();
     let memory = scene.memory();
-    assert!(scene.copy(&memory).unwrap().is_success());
+    assert!(scene.copy(&memory).is_success());
     scene.assert_all_whole();
     let scene = Scene { received: tempfile::tempdir().unwrap(), ..scene };
     scene.assert_refused(&memory);
@@ -60,7 +61,7 @@ fn memory_serves_one_copy() {
 
 fn memory_serves_once() {
     let scene = Scene::new();
-    let report = scene.copy(&Misused::new(scene.memory(), Misuse::ServeTwice)).unwrap();
+    let report = scene.copy(&Misused::new(scene.memory(), Misuse::ServeTwice));
     assert_eq!(report.aborted.as_ref().unwrap().message, NOT_FOR_THIS);
     scene.assert_stored_are_whole(&report);
 }
@@ -68,7 +69,7 @@ fn memory_serves_once() {
 fn a_peer_joins_once() {
     for misuse in [Misuse::JoinTwice, Misuse::JoinAsAnotherFirst] {
         let scene = Scene::new();
-        let report = scene.copy(&Misused::new(scene.memory(), misuse)).unwrap();
+        let report = scene.copy(&Misused::new(scene.memory(), misuse));
         assert_eq!(report.aborted, None);
         let failed: Vec<_> = report.failed().map(|(peer, why)| (peer.id, &*why.message)).collect();
         assert_eq!(failed, [(PeerId(1), NOT_FOR_THIS)]);
@@ -79,7 +80,7 @@ fn a_peer_joins_once() {
 /// There is nothing to be done the second time.
 fn sockets_serve_twice_what_is_served() {
     let scene = Scene::new();
-    let report = scene.copy(&Misused::new(sockets(), Misuse::ServeTwice)).unwrap();
+    let report = scene.copy(&Misused::new(sockets(), Misuse::ServeTwice));
     assert!(report.is_success(), "{report:?}");
     scene.assert_all_whole();
 }
@@ -100,15 +101,15 @@ fn sockets() -> SocketTransport {
     SocketTransport::new(ipc_socket::Options::default()).unwrap()
 }
 
-fn contents() -> Vec<u8> {
-    (0_u32..).flat_map(u32::to_le_bytes).take(SIZE).collect()
-}
-
 fn peers(count: u32) -> PeerCount {
     PeerCount::new(count).unwrap()
 }
 
-/// A file, and a directory for the copies of three peers.
+fn contents() -> Vec<u8> {
+    (0_u32..).flat_map(u32::to_le_bytes).take(SIZE).collect()
+}
+
+/// A file, and where three peers store it.
 struct Scene {
     sources: tempfile::TempDir,
     received: tempfile::TempDir,
@@ -116,30 +117,16 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let sources = tempfile::tempdir().unwrap();
+        let (sources, received) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(sources.path().join("data"), contents()).unwrap();
-        Self { sources, received: tempfile::tempdir().unwrap() }
+        Self { sources, received }
     }
 
-    fn copy<T: Transport>(&self, transport: &T) -> Result<Report, Error> {
-        let job = Job {
-            source: self.source(),
-            peers: peers(3),
-            directories: self.received.path().to_str().unwrap().parse().unwrap(),
-            name: "{peer}".parse().unwrap(),
-            existing: Existing::Keep,
-            sync: false,
-            preserve: false,
-            timeout: None,
-        };
-        copy(&job.check()?, transport)
-    }
-
-    /// Another file with the same contents.
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    /// Another file.
+    fn file(&self, name: &str, contents: &[u8]) -> Source {
         let path = self.sources.path().join(name);
-        std::fs::write(&path, contents()).unwrap();
-        path
+        std::fs::write(&path, contents).unwrap();
+        Source::open(&path).unwrap()
     }
 
     fn source(&self) -> Source {
@@ -147,13 +134,25 @@ impl Scene {
     }
 
     fn memory(&self) -> SharedMemory {
-        let options = ipc_shm::Options::default();
-        SharedMemory::create(&self.source(), peers(3), options).unwrap()
+        SharedMemory::create(&self.source(), peers(3), ipc_shm::Options::default()).unwrap()
+    }
+
+    fn copy<T: Transport>(&self, transport: &T) -> Report {
+        let job = Job {
+            source: self.source(),
+            peers: peers(3),
+            directories: self.received.path().to_str().unwrap().parse().unwrap(),
+            name: "{peer}".parse().unwrap(),
+            existing: Existing::Replace,
+            sync: false,
+            preserve: false,
+            timeout: None,
+        };
+        copy(&job.check::<T>().unwrap(), transport).unwrap()
     }
 
     fn assert_refused(&self, memory: &SharedMemory) {
-        let report = self.copy(memory).unwrap();
-        assert_eq!(report.aborted.unwrap().message, NOT_FOR_THIS);
+        assert_eq!(self.copy(memory).aborted.unwrap().message, NOT_FOR_THIS);
         assert_eq!(files(self.received.path()), 0);
     }
 
