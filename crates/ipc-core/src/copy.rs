@@ -1,11 +1,13 @@
 //! One run from fork to report: the same for both programs, over any transport.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use crate::asked::is_named;
 use crate::destinations::Destinations;
+use crate::io::now;
 use crate::peers::{Naming, Settled, SettledPeer};
 use crate::progress::Progress;
-use crate::unnamed::FileId;
 use crate::{
     CheckedJob, CleanUp, Error, Event, Failure, Job, Outcome, PeerId, PeerReport, Peers, Report,
     Transport, peer,
@@ -14,11 +16,11 @@ use crate::{
 /// Copies the job's source to its peers over `transport`.
 ///
 /// It forks the peers, so the process must have one thread only; when it returns, all of them have been
-/// reaped. What happens to one peer is in the report, and so is the reason why a run as a whole was given up ([`Report::aborted`]).
+/// reaped that could be ended ([`PeerReport::is_left_behind`]). What happens to one peer is in the report, and
+/// so is the reason why a run as a whole was given up ([`Report::aborted`]).
 ///
 /// # Errors
-/// Only if the run could not begin, or the kernel refuses to say how it ended. No peer is left
-/// then.
+/// Only if the run could not begin. No peer is left then.
 pub fn copy<T: Transport>(job: &CheckedJob<T>, transport: &T) -> Result<Report, Error> {
     copy_and_tell(job, transport, &mut |_| {})
 }
@@ -43,6 +45,9 @@ pub fn copy_and_tell<T: Transport>(
     }
     report
 }
+
+/// How long the run looks for the names of files whose peers have failed in the commit, all of them together.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// What the server and its peers know of the run beside the job.
 pub(crate) struct Run<'j> {
@@ -72,35 +77,35 @@ impl Run<'_> {
         Ok(peers.settle(served))
     }
 
-    /// Whether the file of a peer that has failed has its final name.
-    fn has_name(&self, id: PeerId, pid: u32, naming: Naming, is_left_behind: bool) -> bool {
-        let file = match naming {
-            Naming::Done => return true,
-            // The directory of a peer that does not end may not answer either.
-            Naming::Begun(file) if !is_left_behind => file,
-            Naming::Begun(_) | Naming::NotBegun => return false,
+    /// Whether the file of a peer that has failed has its final name; `None` if that cannot be known by
+    /// `deadline`, as the peer may still be about to give it the name, or the file system does not answer.
+    fn has_name(&self, id: PeerId, peer: &SettledPeer, deadline: Duration) -> Option<bool> {
+        let file = match peer.naming {
+            Naming::NotBegun => return Some(false),
+            Naming::Done => return Some(true),
+            Naming::Begun(_) if peer.is_left_behind => return None,
+            Naming::Begun(file) => file,
         };
-        let examine = || {
-            let name = self.job.final_name(id, pid, self.job.source.header().name())?;
-            let found = self.destinations.of(id)?.examine(&name)?;
-            Ok::<_, Failure>(found.is_some_and(|stat| FileId::of(&stat) == file))
-        };
-        examine().unwrap_or(false)
+        let name = self.job.final_name(id, peer.pid, self.job.source.header().name()).ok()?;
+        is_named(self.destinations.of(id).ok()?, &name, file, deadline)
     }
 
     fn report(&self, settled: Settled) -> Result<Report, Error> {
-        let report = |(id, settled_peer)| {
-            let SettledPeer { pid, bytes, digest, elapsed, stored, naming, .. } = settled_peer;
-            let SettledPeer { is_detached, is_left_behind, .. } = settled_peer;
+        let deadline = now().saturating_add(LONGEST_LOOK);
+        let report = |(id, peer): (PeerId, SettledPeer)| {
+            let has_name = peer.stored.is_err().then(|| self.has_name(id, &peer, deadline));
+            let SettledPeer { pid, bytes, digest, elapsed, stored, .. } = peer;
+            let SettledPeer { is_detached, is_left_behind, .. } = peer;
             let path = self.job.final_path(id, pid)?;
             let whole = settled.bytes.unwrap_or(bytes);
-            let (bytes, outcome) = match stored {
-                Ok(()) => (whole, Outcome::Stored { path }),
-                Err(failure) if self.has_name(id, pid, naming, is_left_behind) => {
+            let (bytes, outcome) = match (stored, has_name.flatten()) {
+                (Ok(()), _) => (whole, Outcome::Stored { path }),
+                (Err(failure), Some(true)) => {
                     let failure = failure.after_commit(&path, self.job.sync);
                     (whole, Outcome::Unconfirmed { path, failure })
                 }
-                Err(failure) => (bytes, Outcome::Failed(failure)),
+                (Err(failure), Some(false)) => (bytes, Outcome::Failed(failure)),
+                (Err(failure), None) => (bytes, Outcome::Failed(failure.in_commit(&path))),
             };
             Ok(PeerReport { id, pid, outcome, bytes, digest, is_detached, is_left_behind, elapsed })
         };

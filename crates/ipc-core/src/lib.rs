@@ -88,6 +88,7 @@
 //! # }
 //! ```
 
+mod asked;
 mod control;
 mod copy;
 mod data_map;

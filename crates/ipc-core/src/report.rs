@@ -152,6 +152,12 @@ impl Failure {
         Self { message: format!("{path:?} is stored, but {state}: {self}"), errno: self.errno }
     }
 
+    /// The same failure, of a peer whose received file may be at `path`, or get there yet.
+    pub(crate) fn in_commit(self, path: &Path) -> Self {
+        let message = format!("{self}; whether {path:?} is stored is not known");
+        Self { message, errno: self.errno }
+    }
+
     /// Why a copy gets no name.
     pub(crate) fn differs(stored: Option<Digest>, source: Digest) -> Self {
         let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
