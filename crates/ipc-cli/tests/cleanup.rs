@@ -128,10 +128,9 @@ both!(a_killed_server_leaves_no_directory, |sandbox| {
 
 both!(a_server_killed_just_after_directories_were_made_leaves_none, |sandbox| {
     sandbox.file("data", contents(RING));
-    // They have been made when it locks them. Only the server is traced, and not what cleans up.
-    for call in
-        ["flock:signal=KILL:when=1", "flock:signal=TERM:when=2", "epoll_create1:signal=KILL:when=1"]
-    {
+    // They have been made by then, and no peer has been forked. Only the server is traced, and not what cleans
+    // up.
+    for call in ["epoll_create1:signal=KILL:when=1", "epoll_create1:signal=TERM:when=1"] {
         let Some([strace, _, options @ ..]) = strace("calls that fail") else { return };
         let how = format!("inject={call}");
         let command = [&[*strace], options, &["-DDD", "-e", &how]].concat();
@@ -224,12 +223,15 @@ both!(copies_do_not_depend_on_locks, |sandbox| {
         invocation.through(command).run().stores(&paths_of([0], |_| path), b"contents");
         fs::remove_file(sandbox.path(path)).unwrap();
     };
-    for errno in ["ENOLCK", "ENOSYS", "EPERM", "EAGAIN", "EINVAL", "EINTR:when=1"] {
-        let how = format!("inject=flock:error={errno}");
-        let Some(strace) = strace("calls that fail") else { return };
-        let command = [strace, &["-e", &how]].concat();
-        store("there/copy", &command);
-        store(&format!("new-{}/deep/copy", &errno[..5]), &command);
+    for (number, errno) in ["ENOLCK", "ENOSYS", "EPERM", "EAGAIN", "EINVAL"].iter().enumerate() {
+        let directory = format!("new-{number}/deep");
+        for directory in ["there", &directory] {
+            let path = sandbox.path(directory);
+            let how = format!("inject=fcntl:error={errno}");
+            let Some(strace) = strace("calls that fail") else { return };
+            let command = [strace, &["-P", path.to_str().unwrap(), "-e", &how]].concat();
+            store(&format!("{directory}/copy"), &command);
+        }
     }
     // Whoever starts the program may hold it for reasons of its own.
     store("there/copy", &["flock", "there"]);

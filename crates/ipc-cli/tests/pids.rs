@@ -63,6 +63,8 @@ both!(the_second_of_two_peers_with_one_name_fails_before_a_byte_flows, |sandbox|
     let Some(command) = own_pids() else { return };
     let contents = contents(RING);
     let mut fifo = Fifo::new(sandbox, "fifo");
+    // So no process stands by to remove it, which would be a child of the server's parent.
+    sandbox.directory("received-files");
     let count = PEERS.to_string();
     let invocation = sandbox.with(["--name", "{peer}{pid}", &count, "fifo"]);
     let running = invocation.in_shell(SCRIPT).through(command).start();

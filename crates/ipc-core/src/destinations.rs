@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::directory::shared::stages;
+use crate::guard::Kind;
 use crate::io::now;
 use crate::preflight::{CheckedJob, Refused, check_any_left, refuse};
 use crate::process::{Lifeline, fork};
@@ -205,7 +206,7 @@ fn start_guard(
     };
     let keep: Vec<_> = places.iter().map(|place| place.directory.as_fd()).collect();
     // SAFETY: It uses the directories, which it keeps, and those that it opens itself.
-    unsafe { Guard::start(&keep, make, clean_up) }
+    unsafe { Guard::start(Kind::Apart, &keep, make, clean_up) }
 }
 
 /// Appends what became of a directory: an error number or 0, and which of it was made.

@@ -15,12 +15,12 @@ use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::io::{now, read, retry, wait_ready};
-use crate::process::fork_apart;
+use crate::process::{Child, Lifeline, fork, fork_apart};
 use crate::{Directory, Error, FileName};
 
 /// A process that stands by to clean up.
 ///
-/// It is no child of the server's, in a session of its own, and only `SIGKILL` ends it before its time.
+/// Only `SIGKILL` ends it before its time.
 /// Dropping this lets it clean up as soon as no other process has the descriptor ([`AsFd`]).
 #[derive(Debug)]
 #[must_use = "a guard that is dropped cleans up"]
@@ -28,6 +28,8 @@ pub struct Guard {
     /// Its closing without a word is the end of all that hold it.
     link: OwnedFd,
     pid: u32,
+    /// It, where it is a child of the server's.
+    child: Option<Child>,
 }
 
 /// How a clean-up ended.
@@ -39,6 +41,15 @@ pub enum CleanUp {
     Died,
     /// This process goes on with it.
     Unfinished(u32),
+}
+
+/// What a guard is to the process that starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A child.
+    Child,
+    /// A process in a session of its own, which is not found among the peers.
+    Apart,
 }
 
 /// What the server says.
@@ -56,8 +67,10 @@ impl Guard {
     pub fn of_name(directory: &Directory, name: &FileName) -> Result<Self, Error> {
         // There is nobody to tell if it cannot be removed.
         let clean_up = |(), _| drop(directory.remove(name));
+        let keep = [directory.as_fd()];
+        // It is needed for a moment only, so it can be reaped.
         // SAFETY: The guard uses the directory, which it keeps.
-        let started = unsafe { Self::start(&[directory.as_fd()], || ((), Vec::new()), clean_up) };
+        let started = unsafe { Self::start(Kind::Child, &keep, || ((), Vec::new()), clean_up) };
         started.map(|(guard, _)| guard)
     }
 
@@ -71,6 +84,7 @@ impl Guard {
     /// # Errors
     /// [`Error::NotSingleThreaded`], [`Error::System`]
     pub(crate) unsafe fn start<T>(
+        kind: Kind,
         keep: &[BorrowedFd<'_>],
         prepare: impl FnOnce() -> (T, Vec<u8>),
         clean_up: impl FnOnce(T, bool),
@@ -98,11 +112,15 @@ impl Guard {
             }
             0
         };
-        // SAFETY: By this function's own condition; its end of the pair is kept.
-        unsafe { fork_apart(&keep, live) }?;
+        let child = match kind {
+            // SAFETY: By this function's own condition; its end of the pair is kept.
+            Kind::Apart => unsafe { fork_apart(&keep, live) }.map(|()| None)?,
+            // SAFETY: As above.
+            Kind::Child => unsafe { fork(Lifeline::Outlives, &keep, |_| live()) }.map(Some)?,
+        };
         drop(own);
         match Started::read_from(&link) {
-            Ok(Started { pid, said }) => Ok((Self { link, pid }, said)),
+            Ok(Started { pid, said }) => Ok((Self { link, pid, child }, said)),
             Err(error) => Err(failed(error)),
         }
     }
@@ -110,7 +128,9 @@ impl Guard {
     /// Ends it: there is nothing to remove.
     pub fn dismiss(self) {
         let _ = say(&self.link, &[DISMISSED]);
-        let _ = self.read_until(now().saturating_add(Self::PATIENCE));
+        if self.read_until(now().saturating_add(Self::PATIENCE)).is_some() {
+            self.reap();
+        }
     }
 
     /// Lets it clean up, and waits for that, but no longer than [`Guard::PATIENCE`].
@@ -119,12 +139,21 @@ impl Guard {
         let _ = say(&self.link, &[CLEAN_UP]);
         match self.read_until(until) {
             None => CleanUp::Unfinished(self.pid),
-            Some(0) => CleanUp::Died,
+            Some(0) => {
+                self.reap();
+                CleanUp::Died
+            }
             Some(_) => {
                 let _ = self.read_until(until);
+                self.reap();
                 CleanUp::Done
             }
         }
+    }
+
+    fn reap(self) {
+        // Where something else reaps this process's children, that is as good.
+        let _ = self.child.map(Child::wait);
     }
 
     /// Reads a byte, if there is one; 0 if the guard has ended, and `None` if neither happens in time.

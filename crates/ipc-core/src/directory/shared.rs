@@ -1,18 +1,24 @@
 //! Directories that several runs share: a run makes what is missing, and removes only what it has made and
 //! no other run stores in.
 //!
-//! A file without a name does not keep its directory from being removed. So every run holds a shared lock
-//! (`flock`) on each directory that it stores in, and one that is to be removed is locked exclusively
-//! first. A run that took its lock too late finds that the directory is gone, and makes it anew. Where locks
-//! are refused, or the directory may not be read, copies are stored all the same, and the directory stays.
+//! A file without a name does not keep its directory from being removed. So every run holds a lock on each
+//! directory that it stores in: a read lock on a byte of it. A run that is to remove a directory locks another
+//! byte of it and then looks whether the first is locked; a run that stores there locks the first and then
+//! looks at the other. So at least one of them sees the other, and it is the remover that gives way. (Only a
+//! read lock can be had on a directory. `flock` has exclusive ones, but is what scripts use for their own
+//! purposes: they would have to wait for the copy, or it for them.)
+//!
+//! A run that has locked its directory too late finds that it is gone, and makes it anew. Where locks are
+//! refused, or the directory may not be read, copies are stored all the same, and the directory stays.
+#![allow(unsafe_code, reason = "rustix has no locks of open file descriptions, so libc's are used")]
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Directory;
@@ -22,8 +28,11 @@ use crate::io::now;
 /// How often a directory may vanish while it is opened or made. Each time takes another run that ends.
 const TRIES: u32 = 1000;
 
-/// How often a lock is tried that another process holds exclusively. A run does so for one `rmdir`.
-const LOCK_TRIES: u32 = 100;
+/// How long a run waits for another one that is just removing its directory, which takes one `rmdir`.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(2);
+
+/// How long it sleeps before it looks again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Directory {
     /// Opens `path`, which must be a directory, to store in it: no other run removes it while it is open
@@ -182,20 +191,20 @@ impl Directory {
 
     /// Keeps other runs from removing it, if that can be had.
     fn lock(&self) {
-        for _ in 0..LOCK_TRIES {
-            let shared = FlockOperation::NonBlockingLockShared;
-            match retry_on_intr(|| rustix::fs::flock(&self.fd, shared)) {
-                // Another run is about to remove it, or another program has it locked for its own reasons.
-                Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
-                _ => return,
+        let until = now().saturating_add(LONGEST_REMOVAL);
+        while Mark::InUse.set(&self.fd).is_ok() {
+            let is_being_removed = Mark::Removing.is_set_elsewhere(&self.fd);
+            if !is_being_removed.unwrap_or(false) || now() >= until {
+                return;
             }
+            Mark::InUse.clear(&self.fd);
+            std::thread::sleep(PAUSE);
         }
     }
 
     /// Lets other runs remove it, in all processes that have this descriptor.
     pub(crate) fn unlock(&self) {
-        // Where it could not be locked, that is as good.
-        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+        Mark::InUse.clear(&self.fd);
     }
 
     /// Whether its path leads to it, and not elsewhere or nowhere. Where neither is told it is taken to.
@@ -237,16 +246,70 @@ fn remove_unused(
     if !is_same(&own, &found) || writers & !readers != 0 {
         return Ok(());
     }
-    let exclusive = FlockOperation::NonBlockingLockExclusive;
-    while let Err(errno) = retry_on_intr(|| rustix::fs::flock(directory, exclusive)) {
-        if errno != Errno::WOULDBLOCK || now() >= until {
-            return Err(errno);
+    loop {
+        Mark::Removing.set(directory)?;
+        let removed = Mark::InUse.is_set_elsewhere(directory).and_then(|is_in_use| {
+            let is_removed = !is_in_use;
+            if is_removed {
+                retry_on_intr(|| rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR))?;
+            }
+            Ok(is_removed)
+        });
+        Mark::Removing.clear(directory);
+        if removed? || now() >= until {
+            return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(PAUSE);
     }
-    let removed = retry_on_intr(|| rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR));
-    rustix::fs::flock(directory, FlockOperation::Unlock)?;
-    removed
+}
+
+/// What runs tell each other of a directory, each by a lock on a byte of its own. A lock belongs to the open
+/// file description, and so lasts until the last process that has it ends.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    /// It is about to be removed.
+    Removing = 0,
+    /// A run stores there.
+    InUse = 1,
+}
+
+impl Mark {
+    fn set(self, directory: &OwnedFd) -> rustix::io::Result<()> {
+        self.control(directory, libc::F_OFD_SETLK, libc::F_RDLCK).map(drop)
+    }
+
+    fn clear(self, directory: &OwnedFd) {
+        // Where it could not be set, that is as good.
+        let _ = self.control(directory, libc::F_OFD_SETLK, libc::F_UNLCK);
+    }
+
+    /// Whether it is set by way of another open file description.
+    fn is_set_elsewhere(self, directory: &OwnedFd) -> rustix::io::Result<bool> {
+        // A write lock, which is not asked for in earnest, would be in conflict with any other.
+        let found = self.control(directory, libc::F_OFD_GETLK, libc::F_WRLCK)?;
+        Ok(found != libc::F_UNLCK)
+    }
+
+    /// Does this with a lock of this type; the type of the lock that the kernel answers with.
+    fn control(
+        self,
+        directory: &OwnedFd,
+        command: libc::c_int,
+        kind: libc::c_int,
+    ) -> rustix::io::Result<libc::c_int> {
+        let narrow = |number| libc::c_short::try_from(number).map_err(|_| Errno::INVAL);
+        // SAFETY: All of its fields are numbers, for which zero is as good as any.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        (lock.l_type, lock.l_whence) = (narrow(kind)?, narrow(libc::SEEK_SET)?);
+        (lock.l_start, lock.l_len) = (libc::off_t::from(self as u8), 1);
+        retry_on_intr(|| {
+            // SAFETY: The descriptor is open, and both commands take a pointer to such a lock.
+            match unsafe { libc::fcntl(directory.as_raw_fd(), command, &raw mut lock) } {
+                -1 => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+                _ => Ok(lock.l_type.into()),
+            }
+        })
+    }
 }
 
 /// Opens a directory so that it can be locked and synced; if it may not be read, only to store in it.
