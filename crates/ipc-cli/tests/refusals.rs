@@ -10,6 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
+
 use common::paths::{default_paths, paths_of};
 use common::{both, contents, heeding_permissions, skip};
 
@@ -34,6 +38,30 @@ both!(a_source_that_is_no_file, |sandbox| {
         ("socket", "it is a socket: redirect it to standard input"),
     ] {
         sandbox.run(["2", source]).refuses(1, why);
+    }
+});
+
+both!(a_device_is_refused_without_being_opened, |sandbox| {
+    let nodes = [
+        ("zero", FileType::CharacterDevice, makedev(1, 5), "a character device"),
+        ("ptmx", FileType::CharacterDevice, makedev(5, 2), "a character device"),
+        ("loop", FileType::BlockDevice, makedev(7, 0), "a block device"),
+    ];
+    for (name, kind, device, _) in nodes {
+        let mode = Mode::RUSR | Mode::WUSR;
+        if mknodat(CWD, sandbox.path(name), kind, mode, device).is_err() {
+            return skip("devices", "this user may not make any");
+        }
+    }
+    symlink("ptmx", sandbox.path("link")).unwrap();
+    let (_, _, _, character) = nodes[0];
+    for (name, _, _, kind) in nodes.into_iter().chain([("link", nodes[1].1, 0, character)]) {
+        let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, sandbox.path(name), WatchFlags::OPEN).unwrap();
+        let why = format!("cannot copy \"{name}\": it is {kind}: redirect it to standard input");
+        sandbox.run(["2", name]).refuses(1, &why);
+        let opened = rustix::io::read(&watch, &mut [0; 4096]);
+        assert_eq!(opened, Err(Errno::AGAIN), "{name} was opened");
     }
 });
 

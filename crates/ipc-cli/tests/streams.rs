@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
+use common::fuse::{Fault, Fuse};
 use common::paths::{default_paths, numbered, paths_of};
 use common::paused::Fifo;
 use common::run::assert_same;
@@ -121,6 +122,25 @@ both!(files_that_are_shorter_than_they_say, |sandbox| {
     }
 });
 
+both!(files_of_another_length_than_they_say, |sandbox| {
+    let Some(disk) = Fuse::mount(sandbox, "disk", &[]) else { return };
+    for (size, length) in
+        [(1, 100), (99, 100), (101, 100), (4096, 100), (1, BEYOND_ALL_BUFFERS), (100, 100)]
+    {
+        let contents = contents(length);
+        disk.set(&[Fault::StandInSize(size)]);
+        fs::write(disk.path().join("data"), contents).unwrap();
+        for options in [&[][..], &["--verify", "--sparse=never"]] {
+            let args = [options, &["3", "disk/data"]].concat();
+            sandbox.run(args).stores(&default_paths(3, "data"), contents);
+        }
+        // It does not say there either.
+        let stdin = File::open(disk.path().join("data")).unwrap();
+        sandbox.with(["2", "-"]).stdin(stdin).run().stores(&default_paths(2, "stdin"), contents);
+        fs::remove_dir_all(sandbox.path("received-files")).unwrap();
+    }
+});
+
 both!(what_a_device_gives_comes_by_standard_input, |sandbox| {
     let run = sandbox.with(["2", "-"]).in_shell(r#"head -c 3000000 /dev/zero | "$@""#).run();
     run.stores(&default_paths(2, "stdin"), &vec![0; 3_000_000]);
@@ -128,10 +148,29 @@ both!(what_a_device_gives_comes_by_standard_input, |sandbox| {
 
 both!(a_stream_gives_the_permissions_of_a_new_file, |sandbox| {
     sandbox.file("data", contents(BLOCK));
-    let script = r#"umask 027; cat data | "$@""#;
-    let run = sandbox.with(["--name={peer}", "1", "-"]).in_shell(script).run();
-    run.stores_what(&numbered(0..1), |path| {
+    for (source, how) in [
+        ("-", r#"cat data | "$@""#),
+        ("/dev/stdin", r#"cat data | "$@""#),
+        ("/proc/self/fd/0", r#"cat data | "$@""#),
+        // As <(...) does it.
+        ("/dev/fd/9", r#"cat data | { exec 9<&0 </dev/null; "$@"; }"#),
+    ] {
+        let script = format!("umask 027; {how}");
+        let args = ["--name={peer}", "--file-name=data", "1", source];
+        sandbox.with(args).in_shell(&script).run().stores_what(&numbered(0..1), |path| {
+            assert_same(path, contents(BLOCK));
+            assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640, "{source}");
+        });
+    }
+});
+
+both!(a_fifo_has_permissions_of_its_own, |sandbox| {
+    let mut fifo = Fifo::new(sandbox, "fifo");
+    let running = sandbox.with(["1", "fifo"]).start();
+    fifo.feed(&running, contents(BLOCK));
+    drop(fifo);
+    running.finish().stores_what(&default_paths(1, "fifo"), |path| {
         assert_same(path, contents(BLOCK));
-        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
     });
 });

@@ -12,6 +12,7 @@
 
 pub(crate) mod filtered;
 pub(crate) mod fuse;
+pub(crate) mod half_write;
 pub(crate) mod leftovers;
 pub(crate) mod mounts;
 pub(crate) mod paths;
