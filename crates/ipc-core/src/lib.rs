@@ -22,8 +22,9 @@
 //! dies or fails harms no other. However a run ends, nothing else of it stays: see
 //! [`ReceivedFile`] for the exceptions.
 //!
-//! The libraries never print, exit, start threads or touch signals. A program that uses them should
-//! have `SIGCHLD` at its default (else nobody can be waited for) and ignore `SIGXFSZ` and `SIGPIPE`
+//! The libraries never print, exit, start threads or touch signals; in the processes that they fork
+//! ([`process::fork`]) no handler, panic hook or standard stream of the program is left. A program that uses them
+//! should have `SIGCHLD` at its default (else no peer can be waited for) and ignore `SIGXFSZ` and `SIGPIPE`
 //! (else the file size limit or a dead peer kills it where an error would do).
 //!
 //! # Example
