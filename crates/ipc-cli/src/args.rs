@@ -1,7 +1,7 @@
 //! The command line, parsed once into the types that everything else trusts.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use ipc_core::{
 use ipc_shm::{BlockCount, BlockSize};
 
 use crate::environment::check_stdin;
+use crate::manifest::is_descriptor;
 use crate::output::Format;
 use crate::progress;
 use crate::size::parse_size;
@@ -91,6 +92,9 @@ pub(crate) struct CommonArgs {
     name: NameTemplate,
 
     /// What {name} is, instead of the file's own name
+    ///
+    /// Standard input is called stdin, and a pipe of the shell's, as in <(zcat model.bin.gz), has but a
+    /// number, like 63.
     #[arg(long, value_name = "NAME", allow_hyphen_values = true, help_heading = NAMES,
           value_parser = OsStringValueParser::new().try_map(parse_file_name))]
     file_name: Option<FileName>,
@@ -269,6 +273,18 @@ impl CommonArgs {
             }
         }
         None
+    }
+
+    /// Whether copies are called by the number of an open file, as that of a shell's `<(...)`.
+    pub(crate) fn has_number_for_a_name(&self) -> bool {
+        let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+        self.file_name.is_none()
+            && self.name.needs_name()
+            && self.file.file_name().is_some_and(is_number)
+            && self
+                .file
+                .symlink_metadata()
+                .is_ok_and(|link| link.is_symlink() && is_descriptor(&link))
     }
 
     /// What is to be done; opens the source.

@@ -121,7 +121,7 @@ impl Place {
 }
 
 /// Whether a link is one of `/proc`, which leads to an open file whatever path it gives.
-fn is_descriptor(link: &Metadata) -> bool {
+pub(crate) fn is_descriptor(link: &Metadata) -> bool {
     fs::symlink_metadata("/proc/self").is_ok_and(|process| process.dev() == link.dev())
 }
 

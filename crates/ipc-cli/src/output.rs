@@ -43,7 +43,10 @@ impl Output {
             if !self.is_quiet
                 && let Some(name) = &ended.name
             {
-                summary(self.program, name, report, elapsed);
+                let hint = ended.name_is_number.then(|| {
+                    format!("; {name:?} is a file descriptor: --file-name names the copies")
+                });
+                summary(self.program, name, report, elapsed, &hint.unwrap_or_default());
             }
         }
         let unprinted = printed.context("cannot write to standard output").err();
@@ -109,7 +112,7 @@ fn failures(program: &str, report: &Report) {
 const LEFT_BEHIND: &str = "its process waits in the kernel and is left behind";
 
 /// How much went to how many in what time.
-fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {
+fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration, hint: &str) {
     let (stored, peers) = (report.stored().count(), report.peers.len());
     let mut text = format!("{stored} of {peers} peers stored {name:?}");
     if stored > 0 {
@@ -120,6 +123,9 @@ fn summary(program: &str, name: &FileName, report: &Report, elapsed: Duration) {
     }
     if let Some(detached) = detached(report) {
         text.push_str(&format!("; slow and detached: {detached}"));
+    }
+    if stored > 0 {
+        text.push_str(hint);
     }
     message(program, &text);
 }

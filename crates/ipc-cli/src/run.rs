@@ -23,6 +23,8 @@ pub(crate) struct Ended {
     pub(crate) source: SourceFields,
     /// The name of the source, once it is open.
     pub(crate) name: Option<FileName>,
+    /// Whether that is but the number of an open file.
+    pub(crate) name_is_number: bool,
     /// What became of its peers, if it had any.
     pub(crate) report: Option<Report>,
     /// Why it failed, but for what the report says.
@@ -43,7 +45,9 @@ pub(crate) fn main<T: Transport>(
     let display = Display::new(program, began, args.progress, args.quiet);
     let output = Output { program, format: args.format(), is_quiet: args.quiet };
     let source = SourceFields::unopened(&args.file);
-    let mut ended = Ended { transport, source, name: None, report: None, error: None };
+    let name_is_number = args.has_number_for_a_name();
+    let mut ended =
+        Ended { transport, source, name: None, name_is_number, report: None, error: None };
     ended.error = run(args, build, display, &mut ended).err().map(with_advice);
     match output.tell(&ended, began.elapsed()) {
         true => ExitCode::SUCCESS,

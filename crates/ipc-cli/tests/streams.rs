@@ -174,3 +174,27 @@ both!(a_fifo_has_permissions_of_its_own, |sandbox| {
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
     });
 });
+
+both!(copies_of_a_pipe_are_not_called_by_its_number_unawares, |sandbox| {
+    let contents = contents(3 * BLOCK);
+    sandbox.file("data", contents);
+    sandbox.file("7", contents);
+    let run = |script, args: &[&str]| sandbox.with(args).in_shell(script).run();
+    for (script, args, name, is_number) in [
+        (r#"cat data | "$@" 7<&0"#, &["2", "/dev/fd/7"][..], "7", true),
+        (r#"exec "$@" 7<data"#, &["2", "/proc/self/fd/7"], "7", true),
+        (r#"cat data | "$@" 7<&0"#, &["--file-name=it", "2", "/dev/fd/7"], "it", false),
+        (r#"cat data | "$@""#, &["2", "/dev/stdin"], "stdin", false),
+        (r#"exec "$@""#, &["2", "7"], "7", false),
+        (r#"exec "$@""#, &["2", "./7"], "7", false),
+    ] {
+        let run = run(script, args);
+        let hint = format!("; {name:?} is a file descriptor: --file-name names the copies\n");
+        assert_eq!(run.stderr().ends_with(&hint), is_number, "{args:?}: {}", run.stderr());
+        run.stores(&default_paths(2, name), contents);
+    }
+    // What is not part of the name needs none.
+    let run = run(r#"exec "$@" 7<data"#, &["--name={peer}", "2", "/dev/fd/7"]);
+    assert!(!run.stderr().contains("--file-name"), "{}", run.stderr());
+    run.stores(&numbered(0..2), contents);
+});

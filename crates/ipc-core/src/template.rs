@@ -101,6 +101,12 @@ impl NameTemplate {
         self.0.contains(&Piece::Pid)
     }
 
+    /// Whether the name of the source is part of it.
+    #[must_use]
+    pub fn needs_name(&self) -> bool {
+        self.0.contains(&Piece::Name)
+    }
+
     /// The final name for one peer.
     ///
     /// # Errors

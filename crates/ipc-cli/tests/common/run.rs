@@ -16,6 +16,9 @@ use super::paths::{lines_of, parse_paths};
 /// What it says before the numbers of peers that were detached.
 const DETACHED: &str = "; slow and detached: peer";
 
+/// What it says of copies that are called by a number.
+const NUMBER: &str = r#"; ".+" is a file descriptor: "#;
+
 /// A run that is over. Each method says all that must have come of it.
 #[derive(Debug)]
 #[must_use = "a run is checked by what is expected of it"]
@@ -206,7 +209,9 @@ impl<'s> Run<'s> {
     fn summary(&self, stored: usize, peers: usize) -> Vec<String> {
         let amount = r", [0-9.]+ \w+ each, in \d+\.\d{3} s \(.+/s in all\)";
         let amount = if stored > 0 { amount } else { "" };
-        let line = format!(r#"{stored} of {peers} peers stored ".+"{amount}(?:{DETACHED}s? .+)?"#);
+        let line = format!(
+            r#"{stored} of {peers} peers stored ".+"{amount}(?:{DETACHED}s? .+?)?(?:{NUMBER}.+)?"#
+        );
         if self.is_quiet { Vec::new() } else { vec![line] }
     }
 
