@@ -111,6 +111,9 @@ pub(crate) struct CommonArgs {
     verify: bool,
 
     /// With --verify: write the digests of all copies to FILE, for `b3sum --check`
+    ///
+    /// An older FILE, or the one a link leads to, is replaced in one step; a device, a FIFO or an open file
+    /// (/dev/fd/3) is written to. The program's own standard streams are refused, unless they are devices.
     #[arg(long, value_name = "FILE", requires = "verify", help_heading = COPIES)]
     pub(crate) manifest: Option<PathBuf>,
 

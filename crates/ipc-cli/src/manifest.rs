@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ipc_core::{Directory, Existing, FileHeader, FileName, Job, ReceivedFile, Report};
+use ipc_core::{Directory, Existing, FileHeader, FileName, Guard, Job, ReceivedFile, Report};
 
 use crate::streams::stream_of;
 
@@ -131,9 +131,18 @@ fn write_file(path: &Path, lines: &str) -> Result<()> {
     let directory = Directory::open_or_create(parent(path))?;
     let header = FileHeader::new(name.clone(), u64::try_from(lines.len()).ok(), 0o666, (0, 0))?;
     let hidden = FileName::new(format!(".{:016x}", FileName::random_token()).as_bytes())?;
-    let mut file = ReceivedFile::create(&directory, &header, hidden)?;
-    file.write_all(lines.as_bytes())?;
-    Ok(file.finish()?.commit(&name, Existing::Replace)?)
+    // It is needed only if this process is killed.
+    let guard = Guard::of_name(&directory, &hidden).ok();
+    let written = ReceivedFile::create(&directory, &header, hidden).and_then(|mut file| {
+        file.write_all(lines.as_bytes())?;
+        file.finish()?.commit(&name, Existing::Replace)
+    });
+    match (guard, &written) {
+        (Some(guard), Ok(())) => guard.dismiss(),
+        (Some(guard), Err(_)) => _ = guard.clean_up(),
+        (None, _) => {}
+    }
+    Ok(written?)
 }
 
 /// What is at `path`, or where a link there leads, if there is anything.

@@ -109,26 +109,31 @@ both!(an_older_manifest_is_replaced, |sandbox| {
     assert_eq!(names, [0, 1].map(|peer| format!("received-files/{peer}")));
 });
 
-both!(a_server_that_is_killed_as_it_replaces_a_manifest_leaves_the_old_or_the_new, |sandbox| {
+both!(a_server_that_is_killed_as_it_replaces_a_manifest_leaves_no_other_name, |sandbox| {
     sandbox.file("data", contents(SIZE));
-    for (moment, is_new) in [
-        ("linkat:signal=KILL", false),
-        ("linkat:signal=TERM", false),
-        ("renameat:signal=TERM", true),
+    let lists = sandbox.directory("lists");
+    let args = ["--verify", "--manifest=lists/B3SUMS", "--name={peer}", "2", "data"];
+    let has_no_tmpfile = ["-e", "inject=openat:error=EOPNOTSUPP:when=1"];
+    for (how, moment, is_new) in [
+        // The first link asks whether there can be any, the second finds the name taken, and the third makes
+        // the hidden one.
+        (&[][..], "linkat:signal=KILL:when=3", false),
+        (&[], "linkat:signal=TERM:when=3", false),
+        (&[], "renameat:signal=KILL", false),
+        (&[], "renameat:signal=TERM", true),
+        (&has_no_tmpfile, "renameat:signal=KILL", false),
     ] {
-        let _ = std::fs::remove_file(sandbox.path("B3SUMS"));
-        let older = sandbox.file("B3SUMS", b"older");
+        let older = sandbox.directory("lists").join("B3SUMS");
+        let _ = std::fs::remove_file(&older);
+        std::fs::write(&older, "older").unwrap();
         let inject = format!("inject={moment}");
-        // The name is given as it is, beside the descriptor of its directory.
-        let Some(invocation) = sandbox.with(ARGS).tampered(&["-e", &inject, "-P", "B3SUMS"]) else {
-            return;
-        };
+        let how = [how, &["-P", lists.to_str().unwrap(), "-e", &inject]].concat();
+        let Some(invocation) = sandbox.with(args).tampered(&how) else { return };
         let signal = if moment.contains("KILL") { Signal::KILL } else { Signal::TERM };
         let _ = invocation.start().die_of(signal, |_, _| {});
-        let left = std::fs::read_dir(sandbox.path("")).unwrap();
-        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["B3SUMS", "data", "received-files"], "{moment}");
+        let left = std::fs::read_dir(&lists).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["B3SUMS"], "{moment}");
         match is_new {
             true => assert_eq!(names_in(&older, contents(SIZE)), LISTED),
             false => assert_same(&older, b"older"),
