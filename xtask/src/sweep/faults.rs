@@ -63,6 +63,7 @@ pub(crate) const OPTIONAL: &[Optional] = &[
     optional("rt_sigprocmask", "", "signals stay blocked that the caller has blocked"),
     optional("prlimit64", "RLIMIT_NOFILE", "the descriptor limit stays as it is, and is met when it is reached"),
     optional("ioctl", "", "standard error is taken for no terminal, or for one of 80 columns"),
+    optional("getrandom", "", "random numbers come from elsewhere"),
     // Looks at what will fail later, and less clearly, if it is to fail.
     optional("dup", "", "descriptors are not counted"),
     optional("faccessat2", "", "faccessat is asked; a file that cannot be created is its peer's failure"),
@@ -79,6 +80,9 @@ pub(crate) const OPTIONAL: &[Optional] = &[
     optional("lseek", "SEEK_HOLE", "holes are copied as zeros"),
     optional("sendfile", "", "bytes go through the server's memory"),
     // The received file.
+    // The source's mode is that of what the sweep writes; files in /dev/shm are for their owner only.
+    optional("openat", "O_TMPFILE, 0644", "the file has a hidden name until it is whole"),
+    optional("fcntl", "F_DUPFD_CLOEXEC", "what a file system tells only at the close is not heard"),
     optional("fallocate", "", "no space is reserved; the segment's is, by writing zeros to it"),
     optional("pipe2", "", "bytes go through memory"),
     optional("fcntl", "F_SETPIPE_SZ", "the pipe keeps its size"),
@@ -90,6 +94,10 @@ pub(crate) const OPTIONAL: &[Optional] = &[
     optional("prctl", "PR_SET_PDEATHSIG", "a peer learns of the server's death by its channel"),
     optional("setpgid", "", "a signal to the server's group reaches its children too"),
     optional("close_range", "", "descriptors are closed one by one"),
+    optional("dup3", "", "a child keeps the standard streams"),
+    optional("dup2", "", "a child keeps the standard streams"),
+    optional("open", "(\"/\", ", "a child keeps the standard streams"),
+    optional("pidfd_open", "", "the end of a process is looked for again and again"),
     optional("mprotect", "", "a peer that runs wild could spoil the segment"),
     optional("epoll_ctl", "EPOLL_CTL_DEL", "a closed channel leaves the set with its last holder"),
     // The connection.
@@ -167,7 +175,7 @@ pub(crate) const ALL: &[Faults] = &[
     faults("futex", "FUTEX_WAIT", &[], &["EINTR", "EAGAIN"]),
     faults("clone", "", &["EAGAIN", "ENOMEM"], &[]),
     faults("wait4", "", &[], &["EINTR"]),
-    faults("getrandom", "", &["ENOSYS"], &["EINTR"]),
+    faults("getrandom", "", &[], &["EINTR", "EAGAIN"]),
 ];
 
 /// The error that strace calls `name`.
