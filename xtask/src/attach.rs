@@ -1,7 +1,7 @@
-//! A child that is traced from its birth, and nobody beside it.
+//! A process that is traced from its birth, and no other beside it.
 //!
 //! A first strace follows forks and does nothing but stop every new process at its first call. It leaves,
-//! and a second one is attached to the child that is meant before that may go on.
+//! and a second one is attached to the process that is meant before that may go on.
 
 use std::fs;
 use std::path::Path;
@@ -27,11 +27,19 @@ pub(crate) fn at_birth(births: &Path) -> Vec<String> {
     options
 }
 
-/// Lets the server's `child`-th child go on under a strace with these options; nothing if the run ends
-/// before it has so many.
+/// Which of a run's processes is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Birth {
+    /// How many processes are born before it, the server not counted.
+    pub(crate) before: usize,
+    /// Whether it is no child of the server's. Then it is the only one that is born next.
+    pub(crate) is_apart: bool,
+}
+
+/// Lets a process go on under a strace with these options; nothing if the run ends before it is born.
 pub(crate) fn to_child(
     births: &Path,
-    child: usize,
+    birth: Birth,
     options: &[String],
     server: u32,
     session: &Session,
@@ -41,20 +49,24 @@ pub(crate) fn to_child(
     let target = loop {
         // The server itself is the first; those before the one that is meant are forked one at a time.
         let stopped = trace::stopped(&fs::read_to_string(births)?);
-        for &pid in stopped.iter().take(child + 1).skip(resumed) {
+        for &pid in stopped.iter().take(birth.before + 1).skip(resumed) {
             resume(pid)?;
         }
-        resumed = stopped.len().min(child + 1);
+        resumed = stopped.len().min(birth.before + 1);
         let (passed, others) = stopped.split_at(resumed);
         let mut children = children(server)?.into_iter().filter(|pid| !passed.contains(pid));
-        if let Some(target) = children.next().filter(|pid| others.contains(pid)) {
+        let target = match birth.is_apart {
+            true => others.first().copied(),
+            false => children.next().filter(|pid| others.contains(pid)),
+        };
+        if let Some(target) = target {
             break target;
         }
         if session.await_leader(Instant::now())? {
             return Ok(None);
         }
         if Instant::now() > deadline {
-            bail!("the program forks no {child}-th child");
+            bail!("there is no {birth:?}");
         }
         thread::sleep(PAUSE);
     };

@@ -56,20 +56,35 @@ impl Place {
     }
 }
 
-/// All files below a directory, with what they hold.
-pub(crate) fn files_below(root: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                let bytes = fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
-                found.insert(path.strip_prefix(root)?.to_owned(), bytes);
+/// What is below a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Below {
+    /// All files, with what they hold.
+    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    /// The directories that hold nothing.
+    pub(crate) empty: Vec<PathBuf>,
+}
+
+impl Below {
+    pub(crate) fn of(root: &Path) -> Result<Self> {
+        let mut below = Self::default();
+        let mut directories = vec![root.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let mut is_empty = true;
+            for entry in fs::read_dir(&directory)? {
+                is_empty = false;
+                let path = entry?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    let bytes = fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
+                    below.files.insert(path.strip_prefix(root)?.to_owned(), bytes);
+                }
+            }
+            if is_empty {
+                below.empty.push(directory.strip_prefix(root)?.to_owned());
             }
         }
+        Ok(below)
     }
-    Ok(found)
 }

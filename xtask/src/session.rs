@@ -1,7 +1,11 @@
-//! The processes of one run: they are in a session of their own, whoever becomes their parent.
+//! The processes of one run: they are in a session of their own, whatever becomes their parent. Only those
+//! that clean up stand apart, in sessions of theirs, and are known by the directory that they work in.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,14 +23,24 @@ pub(crate) const PAUSE: Duration = Duration::from_micros(500);
 pub(crate) struct Session {
     leader: u32,
     pidfd: OwnedFd,
+    directory: PathBuf,
+}
+
+/// The leaders of all sessions of this process's children.
+static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Session {
-    /// The session of `leader`, a child that has not been waited for.
-    pub(crate) fn of(leader: u32) -> Result<Self> {
+    /// The session of `leader`, a child that has not been waited for. It works in `directory`, and no other run
+    /// does.
+    pub(crate) fn of(leader: u32, directory: &Path) -> Result<Self> {
         let pidfd =
             pidfd_open(id(leader)?, PidfdFlags::empty()).context("cannot watch a process")?;
-        Ok(Self { leader, pidfd })
+        leaders().insert(leader);
+        Ok(Self { leader, pidfd, directory: directory.canonicalize()? })
     }
 
     /// Waits until the leader has ended; says whether it has, before the deadline.
@@ -38,17 +52,25 @@ impl Session {
 
     /// Its processes whose parent has died. Those that have ended too are reaped.
     pub(crate) fn orphans(&self) -> Result<Vec<Orphan>> {
-        let leader = id(self.leader)?;
         let mut orphans = Vec::new();
+        let own = getsid(None).context("this process is in no session")?;
         for pid in children(std::process::id())? {
             let process = id(pid)?;
-            if getsid(Some(process)) != Ok(leader) {
+            let Ok(session) = getsid(Some(process)) else { continue };
+            let leader = session.as_raw_pid().cast_unsigned();
+            let is_apart = session != own && !leaders().contains(&leader) && leader != pid;
+            // One that has ended works nowhere any more, and may be any run's.
+            let is_anothers = || {
+                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path != self.directory)
+            };
+            if !(leader == self.leader || (is_apart && !is_anothers())) {
                 continue;
             }
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let ended = waitpid(Some(process), WaitOptions::NOHANG);
             orphans.push(Orphan {
                 pid,
+                is_apart,
                 is_tracer: name.trim_end() == "strace",
                 has_ended: !matches!(ended, Ok(None)),
             });
@@ -93,10 +115,18 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        leaders().remove(&self.leader);
+    }
+}
+
 /// A process of a session that has become this process's child.
 #[derive(Debug)]
 pub(crate) struct Orphan {
     pub(crate) pid: u32,
+    /// Whether it was never anybody's to wait for.
+    pub(crate) is_apart: bool,
     pub(crate) is_tracer: bool,
     pub(crate) has_ended: bool,
 }

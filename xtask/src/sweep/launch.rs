@@ -60,7 +60,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
     let scene = place.new_scene()?;
     aim.case.prepare(&scene)?;
     let log = place.path("log");
-    let child = aim.target.child(aim.program, aim.case.peers);
+    let birth = aim.target.birth(aim.program, aim.case);
     // Only calls that are traced can be hit, and of two injections of a call the last one counts.
     let always = aim.case.always.filter(|&(call, _)| aim.call != Some(call));
     let traced =
@@ -70,7 +70,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
         always.as_deref().into_iter().chain(aim.injection.as_deref()).collect();
     let options = trace::options(&log, traced.as_deref(), &injections);
     let births = place.path("births");
-    let own = match child {
+    let own = match birth {
         Some(_) => attach::at_birth(&births),
         None if aim.target == Target::Together => [&["-f".to_owned()], &options[..]].concat(),
         None => options.clone(),
@@ -79,7 +79,7 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
         File::create(path)?;
     }
     let mut server = start(place, &scene, aim, &own)?;
-    let session = Session::of(server.id())?;
+    let session = Session::of(server.id(), &scene)?;
     let is_slow = aim.case.source == Source::SlowStream;
     let feeder = server.stdin.take().map(|mut pipe| {
         let data = scene.join("data");
@@ -95,8 +95,8 @@ pub(crate) fn launch(place: &Place, aim: &Aim<'_>) -> Result<Ended> {
     });
 
     let deadline = Instant::now() + WATCHDOG;
-    let attached = child
-        .map(|child| attach::to_child(&births, child, &options, server.id(), &session, deadline));
+    let attached = birth
+        .map(|birth| attach::to_child(&births, birth, &options, server.id(), &session, deadline));
     let tracer = match attached.transpose() {
         Ok(tracer) => tracer.flatten(),
         Err(error) => {
@@ -152,7 +152,9 @@ fn start(place: &Place, scene: &Path, aim: &Aim<'_>, strace: &[String]) -> Resul
 fn await_others(session: &Session, status: ExitStatus) -> Result<Vec<String>> {
     let mut found = Vec::new();
     if status.code().is_some() {
-        let left = session.orphans()?.into_iter().filter(|orphan| !orphan.is_tracer);
+        let mut left = session.orphans()?;
+        left.retain(|orphan| !(orphan.is_tracer || orphan.is_apart));
+        let left = left.iter();
         found.extend(left.map(|orphan| format!("process {} was not waited for", orphan.pid)));
     }
     let left = session.await_orphans(Instant::now() + AFTERWARDS, |orphan| !orphan.is_tracer)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::attach::Birth;
 use crate::build::Program;
 use crate::sweep::case::Case;
 
@@ -12,8 +13,10 @@ pub(crate) enum Target {
     Server,
     /// The first of its peers.
     Peer,
-    /// The child of `sharedmem` that stands by while the semaphore has a name.
+    /// The process of `sharedmem` that stands by while the semaphore has a name.
     Guard,
+    /// The process that makes missing directories, and removes what a run leaves behind.
+    CleanUp,
     /// The child that shows the progress, forked after all peers of a run that lasts.
     Painter,
     /// All of them, each at its own n-th call.
@@ -22,26 +25,37 @@ pub(crate) enum Target {
 
 impl Target {
     /// All but [`Target::Painter`], which few runs have.
-    pub(crate) const ALL: [Self; 4] = [Self::Server, Self::Peer, Self::Guard, Self::Together];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Server, Self::Peer, Self::Guard, Self::CleanUp, Self::Together];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Peer => "peer",
             Self::Guard => "guard",
+            Self::CleanUp => "cleanup",
             Self::Painter => "painter",
             Self::Together => "together",
         }
     }
 
-    /// Which of the server's children it is, by age, in a run with so many peers; `None` if it is no child, or
-    /// not of this program.
-    pub(crate) fn child(self, program: Program, peers: usize) -> Option<usize> {
-        let guards = usize::from(program == Program::SharedMemory);
+    /// Whether runs of this program have it.
+    pub(crate) fn is_in(self, program: Program, case: &Case) -> bool {
+        matches!(self, Self::Server | Self::Together) || self.birth(program, case).is_some()
+    }
+
+    /// How it comes to be; `None` if it is not forked by the server, or not by this program.
+    pub(crate) fn birth(self, program: Program, case: &Case) -> Option<Birth> {
+        // Each comes from a process in between, which is born before it.
+        let of_semaphore = if program == Program::SharedMemory { 2 } else { 0 };
+        let of_directories = if case.older.is_none() { 2 } else { 0 };
+        let apart = |before: usize| Birth { before, is_apart: true };
+        let child = |before| Birth { before, is_apart: false };
         match self {
-            Self::Guard => guards.checked_sub(1),
-            Self::Peer => Some(guards),
-            Self::Painter => Some(guards + peers),
+            Self::Guard => (of_semaphore > 0).then_some(apart(1)),
+            Self::CleanUp => (of_directories > 0).then_some(apart(of_semaphore + 1)),
+            Self::Peer => Some(child(of_semaphore + of_directories)),
+            Self::Painter => Some(child(of_semaphore + of_directories + case.peers)),
             Self::Server | Self::Together => None,
         }
     }

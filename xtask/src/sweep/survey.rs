@@ -33,7 +33,7 @@ pub(crate) fn series(
     let refusals = if is_quick { &faults::REFUSALS[..1] } else { faults::REFUSALS };
     let mut series = Vec::new();
     for &target in case.targets {
-        if target == Target::Guard && target.child(program, case.peers).is_none() {
+        if !target.is_in(program, case) {
             continue;
         }
         let (mut calls, mut skipped) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::new());

@@ -12,7 +12,7 @@ use super::launch::Ended;
 use super::point::{Action, Series, Target};
 use crate::build::Program;
 use crate::network;
-use crate::place::{Place, files_below};
+use crate::place::{Below, Place};
 
 /// What is wrong with a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) fn judge(
     hits: &[String],
     ended: &Ended,
 ) -> Result<Verdict> {
-    let files = files_below(&ended.scene)?;
+    let Below { files, empty } = Below::of(&ended.scene)?;
     let copies = Copies::among(series.case, &files);
     let mut wrong = copies.wrong.clone();
     match ended.status {
@@ -62,12 +62,14 @@ pub(crate) fn judge(
     wrong.extend(ended.processes.iter().cloned().map(Wrong::Leftover));
     wrong.extend(network::abstract_names()?.into_iter().map(Wrong::Leftover));
     let mut known = Vec::new();
+    // All that knew a name may have been killed at once, or kept from removing it.
+    let is_removal = matches!(series.call.as_str(), "unlinkat" | "rmdir");
+    let is_in_all = hits.len() > 1 && (series.action == Action::Kill || is_removal);
     let names = place.take_shared_memory()?.into_iter().chain(copies.others);
-    for name in names {
-        // All that knew the name may have been killed at once, or kept from removing it.
-        let is_in_all =
-            hits.len() > 1 && (series.action == Action::Kill || series.call == "unlinkat");
-        let is_known = is_in_all && is_passing(&name);
+    let names = names.map(|name| (is_in_all && is_passing(&name), name));
+    // A process that may not remove a directory leaves it.
+    let directories = empty.into_iter().map(|path| (is_in_all || is_removal, path));
+    for (is_known, name) in names.chain(directories) {
         let name = format!("{} was left", name.display());
         if is_known { known.push(name) } else { wrong.push(Wrong::Leftover(name)) }
     }
