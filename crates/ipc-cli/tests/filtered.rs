@@ -42,6 +42,7 @@ const FILTERS: &[&[Refused]] = &[
     &[with(libc::SYS_lseek, 2, libc::SEEK_DATA), with(libc::SYS_lseek, 2, libc::SEEK_HOLE)],
     &[with(libc::SYS_fcntl, 1, libc::F_SETLEASE)],
     &[with(libc::SYS_linkat, 4, libc::AT_EMPTY_PATH)],
+    &[all(libc::SYS_linkat)],
     &[all(libc::SYS_prlimit64)],
     &[all(libc::SYS_capget)],
     &[all(libc::SYS_readlinkat), all(libc::SYS_dup)],

@@ -232,7 +232,7 @@ both!(a_server_killed_while_its_semaphore_has_a_name_leaves_none, |sandbox| {
     }
     sandbox.file("data", contents(RING));
     sandbox.directory("received-files");
-    let how = ["-P", "/dev/shm", "-e", "inject=linkat:signal=TERM:when=1"];
+    let how = ["-P", "/dev/shm", "-e", "inject=openat:signal=TERM:when=1"];
     let Some(invocation) = sandbox.with(["3", "data"]).tampered(&how) else { return };
     invocation.start().die_of(Signal::TERM, |_, _| {}).leaves_nothing();
 });

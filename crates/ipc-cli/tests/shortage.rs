@@ -35,8 +35,6 @@ both!(a_semaphore_that_cannot_be_made_or_named, |sandbox| {
     for (inject, why) in [
         ("inject=openat:error=EMFILE:when=1", "Too many open files"),
         ("inject=openat:error=ENOMEM:when=1", "Cannot allocate memory"),
-        ("inject=linkat:error=EIO", "Input/output error"),
-        ("inject=linkat:error=ENOSPC", "No space left on device"),
     ] {
         let how = ["-P", "/dev/shm", "-e", inject];
         let Some(invocation) = sandbox.with(["3", "data"]).tampered(&how) else { return };

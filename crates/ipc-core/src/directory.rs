@@ -100,14 +100,6 @@ impl Directory {
     }
 
     /// Names the open file `fd`, made with `O_TMPFILE`, in it, where nothing may have this name yet.
-    ///
-    /// # Errors
-    /// [`Error::Path`]
-    pub fn link(&self, fd: impl AsFd, name: &FileName) -> Result<(), Error> {
-        self.try_link(fd, name).map_err(Error::at("create", self.path.join(name)))
-    }
-
-    /// The same, with the kernel's own answer.
     pub(crate) fn try_link(&self, fd: impl AsFd, name: &FileName) -> rustix::io::Result<()> {
         self.link_as(fd, name.as_bytes())
     }

@@ -3,7 +3,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -35,9 +34,8 @@ impl Semaphore {
     /// Makes a semaphore of value 0 under an unguessable name, opens it, and removes the name.
     ///
     /// `sem_open` with `O_CREAT` goes through a temporary name of its own choosing, which a
-    /// `SIGKILL` leaves behind. So the file is made without a name, linked, opened by name, and
-    /// unlinked, while a [`Guard`] stands by: the name stays only if both are killed within the
-    /// microseconds between link and unlink.
+    /// `SIGKILL` leaves behind. So the file is created here, opened by name, and unlinked, while a
+    /// [`Guard`] stands by: the name stays only if both are killed within the microseconds between.
     ///
     /// # Errors
     /// [`Error::Semaphore`], [`Error::Core`]
@@ -46,11 +44,10 @@ impl Semaphore {
         let token = FileName::random_token();
         let directory = Directory::open(SHARED_MEMORY.as_ref())?;
         let name = FileName::new(format!("sem.{token:016x}").as_bytes())?;
-        let file = semaphore_file(&directory).map_err(failed)?;
         // It is needed only if this process is killed.
         let guard = Guard::of_name(&directory, &name).ok();
-        let opened = directory.link(&file, &name).map_err(Error::from);
-        let opened = opened.and_then(|()| open_by_name(token).map_err(failed));
+        let created = create_file(&directory, &name);
+        let opened = created.and_then(|()| open_by_name(token)).map_err(failed);
         let removed = directory.remove(&name);
         match (guard, &removed) {
             (Some(guard), Ok(())) => guard.dismiss(),
@@ -105,7 +102,7 @@ impl Drop for Semaphore {
     }
 }
 
-/// Opens the semaphore that is linked under `token`.
+/// Opens the semaphore whose name has this `token`.
 fn open_by_name(token: u64) -> io::Result<Semaphore> {
     let name = CString::new(format!("/{token:016x}"))?;
     loop {
@@ -119,9 +116,9 @@ fn open_by_name(token: u64) -> io::Result<Semaphore> {
     }
 }
 
-/// A file without a name that holds a semaphore of value 0, as glibc keeps its named ones: the bytes
-/// of a `sem_t` that is shared between processes.
-fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
+/// Creates a file that holds a semaphore of value 0, as glibc keeps its named ones: the bytes of a `sem_t`
+/// that is shared between processes.
+fn create_file(directory: &Directory, name: &FileName) -> io::Result<()> {
     /// Room for a `sem_t` all of whose bytes are initialised, whichever `sem_init` sets.
     #[repr(C, align(16))]
     struct Bytes([u8; size_of::<libc::sem_t>()]);
@@ -131,9 +128,8 @@ fn semaphore_file(directory: &Directory) -> io::Result<OwnedFd> {
     if unsafe { libc::sem_init((&raw mut semaphore).cast(), 1, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let fd = retry_on_intr(|| rustix::fs::openat(directory, ".", flags, mode))?;
-    write_all(&fd, &semaphore.0)?;
-    Ok(fd)
+    let fd = retry_on_intr(|| rustix::fs::openat(directory, name.as_bytes(), flags, mode))?;
+    write_all(fd, &semaphore.0)
 }
