@@ -78,7 +78,7 @@ impl Guard {
     /// to. Returns it once it stands by, with what it has said by then.
     ///
     /// # Safety
-    /// As for [`fork`](crate::process::fork): neither uses a descriptor opened before the call but those in
+    /// As for [`fork`]: neither uses a descriptor opened before the call but those in
     /// `keep`.
     ///
     /// # Errors
