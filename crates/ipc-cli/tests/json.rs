@@ -147,7 +147,7 @@ both!(a_peer_that_failed_after_its_file_had_its_name_has_a_path, |sandbox| {
     for (option, inject) in [
         ("--sync", "inject=fsync:error=EIO"),
         ("--sync", "inject=fsync:signal=KILL"),
-        ("--preserve", "inject=linkat:signal=TERM"),
+        ("--preserve", "inject=linkat:signal=TERM:when=2"),
     ] {
         let how = ["-P", bad.to_str().unwrap(), "-e", inject];
         let args = ["--json", option, "--dir=to-{peer}", "--name={name}", "3", "data"];
