@@ -192,7 +192,9 @@ both!(a_peer_given_up_after_its_file_has_its_name_has_stored_it, |sandbox| {
         if call == "renameat" {
             sandbox.file("to-1/data", b"old");
         }
-        let inject = format!("inject={call}:signal=STOP");
+        // The first link only asks whether there can be one.
+        let when = if call == "linkat" { 2 } else { 1 };
+        let inject = format!("inject={call}:signal=STOP:when={when}");
         let how = ["-P", slow.to_str().unwrap(), "-e", &inject];
         let args = ["--timeout=1", option, "--dir=to-{peer}", "--name={name}", "3", "data"];
         let Some(invocation) = sandbox.with(args).tampered(&how) else { return };

@@ -138,9 +138,10 @@ pub(crate) unsafe fn fork_apart(
         // SAFETY: `_exit` has no precondition; it skips the parent's exit handlers and buffers.
         unsafe { libc::_exit(status.into()) }
     }
-    let Some(pid) = Pid::from_raw(between).filter(|_| between > 0) else {
+    if between < 0 {
         return Err(failed(io::Error::last_os_error()));
-    };
+    }
+    let pid = Pid::from_raw(between).expect("0 is the child's side");
     match (Child { pid, is_reaped: false }).wait() {
         Ok(Exit::Status(errno)) if errno > 0 => Err(failed(io::Error::from_raw_os_error(errno))),
         // Where its status cannot be had, the process itself will tell.
