@@ -30,7 +30,7 @@ fn check<A: Parser>(
         Ok(args) => {
             let _ = common(&args).on_slow();
             let contradiction = common(&args).contradiction();
-            contradiction.into_iter().for_each(assert_one_line);
+            contradiction.iter().for_each(|text| assert_one_line(text));
         }
         Err(error) if error.use_stderr() => assert_one_line(&what_is_wrong(program, &error)),
         // The help or the version.
