@@ -20,8 +20,14 @@ pub(crate) fn adopt_orphans() -> Result<()> {
     rustix::process::set_child_subreaper(Some(getpid())).context("cannot adopt orphans")
 }
 
-/// Checks that no process is left, be it a zombie.
+/// Checks that no process is left, be it a zombie. One that stands by to clean up is nobody's child, ends
+/// after its server, and is waited for.
 pub(crate) fn check_no_process() -> Result<()> {
+    for pid in processes::children(std::process::id())? {
+        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "cleanup\n") {
+            processes::wait(pid)?;
+        }
+    }
     // Not `waitpid`, which without a process id is about this one's group, where peers are not.
     match wait(WaitOptions::NOHANG) {
         Err(Errno::CHILD) => Ok(()),

@@ -43,7 +43,8 @@ pub(crate) fn kill(pid: u32) -> Result<()> {
     kill_process(id(pid)?, Signal::KILL).with_context(|| format!("cannot kill process {pid}"))
 }
 
-fn wait(pid: u32) -> Result<()> {
+/// Waits for a child to end.
+pub(crate) fn wait(pid: u32) -> Result<()> {
     waitpid(Some(id(pid)?), WaitOptions::empty())
         .map(drop)
         .with_context(|| format!("cannot wait for process {pid}"))

@@ -13,11 +13,11 @@ use crate::build::Program;
 use crate::processes;
 
 /// Those that a server has whatever the number of its peers, beside what it was started with: source,
-/// directory, endpoint, what it waits with, and one to spare.
-const SERVER: usize = 6;
+/// directory, the link to what cleans up, endpoint, what it waits with, and one to spare.
+const SERVER: usize = 7;
 /// Those that a peer has: the three standard ones, its link, directory and file, and with sockets its
-/// connection and a pipe.
-const PEER: usize = 9;
+/// connection and a pipe; and the link to what cleans up.
+const PEER: usize = 10;
 
 /// How many a server has for each peer, as README.md says.
 fn per_peer(program: Program) -> usize {
